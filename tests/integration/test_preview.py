@@ -79,7 +79,7 @@ def test_a_text_is_shown_in_the_tokens_of_each_network_with_its_class_weight_and
     assert list(found.samples) == ["teacher", "student"]
     networks = _networks(document, tmp_path)
     train = networks.data.splits["train"]
-    for role, samples in zip(networks.plan.trained, found.samples.values(), strict=True):
+    for role, samples in zip(networks.specs.plan.trained, found.samples.values(), strict=True):
         assert len(samples) == 4
         for sample in samples:
             (index,) = (number for number in range(len(train)) if train.place(number) == sample.place)
@@ -129,7 +129,7 @@ def test_an_image_is_shown_as_the_first_epoch_augments_it(tmp_path: Path) -> Non
     }
     found, networks = previewed(document, tmp_path), _networks(document, tmp_path)
     samples, train = networks.samples(STUDENT, "train"), networks.data.splits["train"]
-    plain = networks.samples(networks.plan.trained[0], "train")
+    plain = networks.samples(networks.specs.plan.trained[0], "train")
     indices = np.linspace(0, len(train) - 1, num=3).astype(int).tolist()
     for index, shown, teachers in zip(indices, found.samples["student"], found.samples["teacher"], strict=True):
         batch = samples.batch(torch.tensor([index]), epoch=0)

@@ -75,7 +75,7 @@ def evaluate_and_export(
         }
         adapters = {
             str(role): _export_adapter(job, role, network, result)
-            for role in job.plan.reported
+            for role in job.specs.plan.reported
             if role != CONTROL and (network := networks[str(role)]).adapted is not None
         }
         expected = outputs["student"]
@@ -108,7 +108,7 @@ def evaluate_and_export(
             job_id=job_id,
             data=job.data,
             networks=networks,
-            teachers=by_name(job.teachers),
+            teachers=by_name(job.specs.teachers),
             assessed=assessed,
             score_with_teacher=_score_with_teacher(job, teachers, test, trained),
             ensemble_score=_ensemble_score(job, outputs, test),
@@ -230,6 +230,6 @@ def _ensemble_score(job: Networks, outputs: Mapping[str, Tensor], split: Split) 
     """The score of the ensemble of the student and the generations before it; None if the spec does not ask for it."""
     if not (isinstance(job.spec.method, BornAgain) and job.spec.method.ensemble):
         return None
-    ensemble = combine_outputs([outputs[role] for role in map(str, (*job.chain, STUDENT))], job.data.targets)
+    ensemble = combine_outputs([outputs[role] for role in map(str, (*job.specs.chain, STUDENT))], job.data.targets)
     result = TASKS[job.data.task].score_labelled(ensemble, split.labels, job.data.targets)
     return None if result is None else result.score

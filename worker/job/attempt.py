@@ -39,6 +39,7 @@ from worker.job.plan import PlannedTraining, plan_of
 from worker.job.reading import BackgroundReading, ReadingReporter, read_all
 from worker.job.reporting import PhaseReporter, RankZeroReporter
 from worker.job.resume import JobState, Unfinished, job_digest, read_resumable
+from worker.job.role_specs import RoleSpecs
 from worker.job.roles import STUDENT, Role, adapter_folder, by_name
 from worker.job.teacher_check import check_on_validation
 from worker.job.teacher_outputs import TeacherOutputProvider
@@ -185,7 +186,8 @@ class Attempt:
         )
         self.networks.adopt_classes()
         self.networks.settle_rows()
-        self.spec = self.networks.spec = without_control(self.spec, self.data)
+        self.spec = without_control(self.spec, self.data)
+        self.networks.specs = RoleSpecs(self.spec)
         self.plan = plan_of(self.spec)
         self.trainings = TrainingBuilder(
             self.networks,
@@ -273,7 +275,7 @@ class Attempt:
             training.restore(self.state.interrupted[1])
         self.state.interrupted, self._running = None, (planned, training)
         return_free_memory()
-        is_tuning = planned.role in self.networks.teachers and is_given(self.networks.source(planned.role))
+        is_tuning = planned.role in self.networks.specs.teachers and is_given(self.networks.specs.source(planned.role))
         verb = "fine-tuning" if is_tuning else "training"
         verb = f"Resuming at step {training.step:,} the {verb} of" if training.step else verb.capitalize()
         verb += f" the {planned.peer} and" if planned.peer else ""
@@ -303,7 +305,7 @@ class Attempt:
         """Records the result of a training, and scores the last weights, which the network still has, on the test split."""
         test = self.networks.samples(role, "test")
         outputs = self.task.predict(network, test, after_batch=lambda done: self.phases.check_stop(), group=self.group)
-        teacher = self.networks.teachers.get(role)
+        teacher = self.networks.specs.teachers.get(role)
         scored_targets = None if teacher is None else teacher.targets
         self.state.last_test[role] = self.task.score_labelled(outputs, test.labels, self.data.targets, only=scored_targets)
         self.state.finished[role] = trained if role == STUDENT else replace(trained, last=None)

@@ -56,11 +56,13 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     Raises JobFault or UnusableData.
     """
     choose_precision(networks.spec.training.precision, networks.device)
-    for role in networks.teachers:
-        if not networks.is_trained(role):
+    for role in networks.specs.teachers:
+        if not networks.specs.is_trained(role):
             networks.load_pretrained(role)
     # As its users will have it: the parts that only training needs are folded away in the end.
-    plain = student if networks.is_plain(STUDENT) else networks.build_plain(STUDENT, num_outputs=networks.data.targets.width)
+    plain = (
+        student if networks.specs.is_plain(STUDENT) else networks.build_plain(STUDENT, num_outputs=networks.data.targets.width)
+    )
     _check_places_for_units(networks, plain)
     with _as_if_trained(plain):
         untrained = networks.as_trained(STUDENT, plain)
@@ -68,7 +70,7 @@ def check_early(networks: Networks, student: nn.Module) -> None:
     plain = untrained.network
     if networks.spec.student.source == "teacher-layers":
         _check_teacher_layers(networks, student)
-    teacher = networks.preprocessing_of(next(iter(networks.teachers)))
+    teacher = networks.preprocessing_of(next(iter(networks.specs.teachers)))
     TASKS[networks.data.task].check_method(networks.spec, networks.preprocessing(STUDENT), teacher)
     if networks.spec.evaluation.correct_bias:
         check_bias_place(networks, plain)
@@ -83,9 +85,9 @@ def check_early(networks: Networks, student: nn.Module) -> None:
 
 def _map_layers(networks: Networks, student: nn.Module) -> LayerMapping:
     """Maps the layers of the student and of its teacher, which is built only if its shapes depend on values of its inputs."""
-    role = next(iter(networks.teachers))
+    role = next(iter(networks.specs.teachers))
     reads = networks.preprocessing_of(role)
-    if networks.is_trained(role):
+    if networks.specs.is_trained(role):
         try:
             return networks.map_layers(student, networks.build_on_meta(role), reads)
         except LIBRARY_ERRORS as error:
@@ -95,7 +97,7 @@ def _map_layers(networks: Networks, student: nn.Module) -> LayerMapping:
 
 def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
     """Raises JobFault if the student's layers differ from its teacher's, or its tokenizer does."""
-    role = next(iter(networks.teachers))
+    role = next(iter(networks.specs.teachers))
     teacher = networks.build_or_load(role)
     if adapter_of(teacher) is not None:
         teacher = merged(teacher)  # as it will be when its layers are taken
@@ -112,14 +114,14 @@ def _check_teacher_layers(networks: Networks, student: nn.Module) -> None:
 
 def _check_trainings(networks: Networks) -> None:
     """Raises JobFault if a network cannot be trained as the spec says."""
-    for role in networks.plan.trained:
-        spec, start = networks.training_spec(role), networks.start(role)
+    for role in networks.specs.plan.trained:
+        spec, start = networks.specs.training(role), networks.start(role)
         made = start.made() if spec.freeze and isinstance(start, GivenStart) else ()
         try:
             network = networks.build_on_meta(role)
         except UnfitArchitecture:
             network = networks.build_plain(role, num_outputs=networks.data.targets.width)
-        with as_training_fault(str(role), networks.training_path(role)):
+        with as_training_fault(str(role), networks.specs.training_path(role)):
             check_trainable(network, spec, made=made)
 
 
@@ -130,7 +132,7 @@ def _check_places_for_units(networks: Networks, student: nn.Module) -> None:
         return
     far = [target for target in targets if target.mean]
     few = first(networks.data.splits["train"].inputs, 2)
-    for role in networks.plan.trained:
+    for role in networks.specs.plan.trained:
         reads = networks.preprocessing(role)
         # Whether a layer's outputs are the network's is told by values: a network without any would not do.
         network = student if role == STUDENT else networks.build_plain(role, num_outputs=targets.width)
@@ -221,7 +223,7 @@ def _check_adapter(networks: Networks, untrained: TrainedNetwork, made: Path, *,
 def check_disk(networks: Networks) -> None:
     """Raises JobFault if this host's disk has no room for the checkpoints and the result of the networks that are trained."""
     sizes, kept_sizes = [], []
-    for role in networks.plan.trained:
+    for role in networks.specs.plan.trained:
         try:
             on_meta = networks.build_on_meta(role)
         except UnfitArchitecture:
@@ -243,12 +245,12 @@ def check_disk(networks: Networks) -> None:
 
 def _check_augmentation(networks: Networks) -> None:
     """Raises JobFault if an augmentation does not fit a network's inputs, or gives the teachers another view than the student."""
-    for role in filter(networks.is_trained, networks.teachers):
+    for role in filter(networks.specs.is_trained, networks.specs.teachers):
         networks.views(role)
     if not networks.spec.training.augment:
         return
-    teachers = [networks.preprocessing_of(role) for role in networks.teachers]
-    for role in (*networks.chain, STUDENT):
+    teachers = [networks.preprocessing_of(role) for role in networks.specs.teachers]
+    for role in (*networks.specs.chain, STUDENT):
         views, reads = networks.views(role), networks.preprocessing(role)
         for teacher in teachers:
             if views is not None:

@@ -1,4 +1,4 @@
-"""Every network of a job, by its role: its preprocessing, architecture and training spec; and the pretrained teachers.
+"""Every network of a job, by its role: how it begins, its preprocessing, its samples; and the pretrained teachers.
 
 Invariant: a network is determined by the spec, the data and its seed alone, so that an attempt that resumes builds the same.
 """
@@ -12,9 +12,7 @@ from torch import nn
 
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
-from service.spec.methods import DistillationNetwork
 from service.spec.source import is_given
-from service.spec.training import TrainingSpec
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split, SplitName, first
 from worker.data.adopted import adopt_classes, may_adopt, unknown_classes
@@ -24,16 +22,14 @@ from worker.data.preprocessing import same_tokens
 from worker.data.samples import Samples
 from worker.errors import JobFault
 from worker.evaluation.evaluate import EvaluationResult
-from worker.job.chain import chain_of
 from worker.job.error_mapping import as_spec_error
 from worker.job.given_formats import load_frozen
 from worker.job.job_data import local_input
 from worker.job.labels import refuse_unfit_method
-from worker.job.plan import JobPlan, plan_of
-from worker.job.roles import STUDENT, Role, by_name, teachers_by_role
+from worker.job.role_specs import RoleSpecs, student_of
+from worker.job.roles import STUDENT, Role, by_name
 from worker.job.starts import GivenStart, RandomStart, begin_with_teacher_layers
 from worker.job.student_format import in_student_format
-from worker.methods import privileged_term
 from worker.methods.layer_mapping import LayerMapping, map_layers
 from worker.models.adapters import adapter_of, share_weights
 from worker.models.folder import stored_targets
@@ -67,11 +63,10 @@ class Networks:
         ``fitted_on`` are the data that preprocessings are measured and trained on, by default ``data``. ``most_samples`` limits
         the samples of a split.
         """
-        self.spec, self.data, self.device = spec, data, device
+        self.specs, self.data, self.device = RoleSpecs(spec), data, device
         self._fitted_on, self._most_samples = fitted_on, most_samples
         self.submitted = spec
-        """The spec as it was submitted; ``spec`` may lack what the data have no labels for."""
-        self.teachers, self.chain = teachers_by_role(spec), chain_of(spec)
+        """The spec as it was submitted; that of ``specs`` may lack what the data have no labels for."""
         self.revisions = revisions or {}
         self.measures_formats = False
         """Whether a teacher whose format rounds it is compared with the whole one, which takes as long as loading it twice."""
@@ -81,29 +76,15 @@ class Networks:
         self._pretrained: dict[Role, TrainedNetwork] = {}
 
     @property
-    def plan(self) -> JobPlan:
-        """The job's trainings."""
-        return plan_of(self.spec)
-
-    def is_plain(self, role: Role) -> bool:
-        """Whether the network has no parts that only training needs."""
-        return self._privileged(role) is None
-
-    def is_trained(self, role: Role) -> bool:
-        """Whether this job trains the network."""
-        return role not in self.teachers or self.teachers[role].training is not None
-
-    def source(self, role: Role) -> str:
-        """What the network begins with, as in the spec."""
-        if role in self.chain:
-            return "random"
-        return (self.teachers.get(role) or self.spec.student).source
+    def spec(self) -> JobSpec:
+        """The job's spec."""
+        return self.specs.job
 
     def start(self, role: Role) -> RandomStart | GivenStart:
         """How a network that this job trains begins; student, control and seed replicates begin alike."""
-        key = _alike(role)
+        key = student_of(role)
         if key not in self._starts:
-            source, task = self.source(key), TASKS[self.data.task]
+            source, task = self.specs.source(key), TASKS[self.data.task]
             if is_given(source):
                 self._starts[key] = GivenStart(
                     pinned(source, self.revisions),
@@ -111,36 +92,36 @@ class Networks:
                     lambda: self.data.targets,
                     lambda: self._folder(source),
                     str(key),
-                    f"/{self.spec_path(key)}/source",
+                    f"/{self.specs.path(key)}/source",
                     Loading(self.spec.student.weights) if key == STUDENT else FLOAT32,
-                    (self.teachers.get(key) or self.spec.student).adapter,
+                    self.specs.of(key).adapter,
                 )
             else:
                 self._starts[key] = RandomStart(
-                    self._built(key),
+                    self.specs.architecture(key),
                     task.network,
                     lambda: self.preprocessing(key).input_shape(self.data.splits["train"].inputs),
                     str(role),
-                    "/method" if key in self.chain else f"/{self.spec_path(key)}/architecture",
+                    "/method" if key in self.specs.chain else f"/{self.specs.path(key)}/architecture",
                 )
         return self._starts[key]
 
     def start_warnings(self, *roles: Role) -> list[WarningMessage]:
         """What became of the heads of the networks that exist and are trained. Raises JobFault if one cannot be loaded."""
-        starts = [self.start(role) for role in roles or self.plan.trained]
+        starts = [self.start(role) for role in roles or self.specs.plan.trained]
         return [warning for start in starts if isinstance(start, GivenStart) for warning in start.warnings()]
 
     def load_pretrained(self, role: Role, *, fitted_to: Data | None = None) -> TrainedNetwork:
         """Loads a teacher that this job does not train, once; it is fitted to the job's data unless others are given."""
         if role not in self._pretrained:
-            teacher = self.teachers[role]
+            teacher = self.specs.teachers[role]
             self._pretrained[role] = load_frozen(
                 self._folder(teacher.source),
                 teacher,
                 fitted_to or self.data,
                 source=pinned(teacher.source, self.revisions),
                 revision=self.revisions.get(teacher.source),
-                pointer=self.spec_path(role),
+                pointer=self.specs.path(role),
                 device=self.device,
                 on_gpu=self.spec.resources.gpus > 0,
                 measures=self.measures_formats,
@@ -158,8 +139,8 @@ class Networks:
         Raises:
             JobFault: a teacher is gone, or the classes are known of none.
         """
-        for role, teacher in self.teachers.items():
-            if not self.is_trained(role) and may_adopt(self.data.targets):
+        for role, teacher in self.specs.teachers.items():
+            if not self.specs.is_trained(role) and may_adopt(self.data.targets):
                 theirs = stored_targets(self._folder(teacher.source))
                 self.data = adopt_classes(self.data, theirs, relabel=TASKS[self.data.task].relabel, teaches=teacher.targets)
         if unknown := unknown_classes(self.data.targets):
@@ -173,8 +154,8 @@ class Networks:
 
     def settle_rows(self) -> Data:
         """Has a student and a teacher that exist read the data alike where they must; returns the data. Raises JobFault."""
-        task, roles = TASKS[self.data.task], (STUDENT, next(iter(self.teachers)))
-        if task.info.packs_rows and all(is_given(self.source(role)) for role in roles):
+        task, roles = TASKS[self.data.task], (STUDENT, next(iter(self.specs.teachers)))
+        if task.info.packs_rows and all(is_given(self.specs.source(role)) for role in roles):
             starts = [self.start(role) for role in roles]
             reads = [start.described.preprocessing for start in starts if isinstance(start, GivenStart)]
             self.data = task.settle_rows(self.data, reads)
@@ -182,12 +163,12 @@ class Networks:
 
     def together(self, networks: Mapping[Role, TrainedNetwork]) -> Teachers:
         """Networks that teach together, each by the weight that the spec gives it as a teacher."""
-        weights = tuple(self.teachers[role].weight if role in self.teachers else 1.0 for role in networks)
+        weights = tuple(self.specs.teachers[role].weight if role in self.specs.teachers else 1.0 for role in networks)
         return Teachers(by_name(networks), weights, self.data.targets)
 
     def build_or_load(self, role: Role) -> nn.Module:
         """The network, untrained if this job trains it, else pretrained."""
-        return self.build(role) if self.is_trained(role) else self.load_pretrained(role).network
+        return self.build(role) if self.specs.is_trained(role) else self.load_pretrained(role).network
 
     def _folder(self, source: str) -> Path:
         """The local folder of a given network. Raises JobFault if it is not there."""
@@ -195,29 +176,25 @@ class Networks:
 
     def preprocessing_of(self, role: Role) -> Preprocessing:
         """The preprocessing of any network, whether this job trains it or loads it."""
-        return self.preprocessing(role) if self.is_trained(role) else self.load_pretrained(role).preprocessing
-
-    def training_spec(self, role: Role) -> TrainingSpec:
-        """The training spec of a network of this job; a seed replicate's has its own seed."""
-        return self.plan.training_of(role).spec
+        return self.preprocessing(role) if self.specs.is_trained(role) else self.load_pretrained(role).preprocessing
 
     def preprocessing(self, role: Role, *, fitted_to: Data | None = None) -> Preprocessing:
         """The preprocessing of a network that this job trains; student and control share theirs.
 
         That of a network that exists is fitted to the data that preprocessings are fitted on unless others are given.
         """
-        key = _alike(role)
-        if key in self.chain and key not in self._preprocessings:
+        key = student_of(role)
+        if key in self.specs.chain and key not in self._preprocessings:
             self._preprocessings[key] = TASKS[self.data.task].preprocessing(
                 self._fitted_on or self.data,
                 self.architecture(key),
-                features=self.chain[key].features,
+                features=self.specs.chain[key].features,
                 teachers=self.preprocessing(STUDENT),
             )
-        if key not in self._preprocessings and (twin := self._same_tokenizer(key)) is not None:
+        if key not in self._preprocessings and (twin := self.specs.same_tokenizer(key)) is not None:
             self._preprocessings[key] = self.preprocessing(twin)
         if key not in self._preprocessings:
-            spec, start = self.teachers.get(key) or self.spec.student, self.start(key)
+            spec, start = self.specs.of(key), self.start(key)
             if isinstance(start, GivenStart):
                 self._preprocessings[key] = start.preprocessing(fitted_to or self._fitted_on or self.data)
                 return self._preprocessings[key]
@@ -234,42 +211,23 @@ class Networks:
         """Has a network that this job trains read by another preprocessing than the one that was chosen."""
         self._preprocessings[role] = preprocessing
 
-    def _same_tokenizer(self, key: Role) -> Role | None:
-        """An earlier teacher whose tokenizer is trained as this network's is: it would be the same one."""
-        own = (self.teachers.get(key) or self.spec.student).tokenizer
-        for role, teacher in self.teachers.items():
-            if role == key or own is None:
-                return None
-            if teacher.tokenizer == own:
-                return role
-        return None
-
     def _teachers_preprocessing(self) -> Preprocessing | None:
         """The first teacher's preprocessing, used by a student of texts that has no tokenizer; None for other inputs."""
         if TASKS[self.data.task].info.input_kind != "text":
             return None
-        return self.preprocessing_of(next(iter(self.teachers)))
+        return self.preprocessing_of(next(iter(self.specs.teachers)))
 
     def architecture(self, role: Role) -> Architecture:
         """The architecture of a network that this job trains. Raises JobFault if it exists and cannot be loaded."""
         return self.start(role).architecture
 
-    def _built(self, role: Role) -> Architecture:
-        """The architecture of a network that begins with random weights."""
-        if role in self.chain:
-            return self.chain[role].architecture
-        architecture = (self.teachers.get(role) or self.spec.student).architecture
-        if architecture is None:
-            raise RuntimeError("a network that does not exist has an architecture in the spec")
-        return architecture
-
     def views(self, role: Role) -> EpochViews | None:
         """The views of a network's training split, by epoch; None without augmentation."""
-        training = self.training_spec(role)
+        training = self.specs.training(role)
         if not training.augment:
             return None
         splits = self.data.splits | {"train": self.training_split(role)}
-        with as_spec_error(f"{self.training_path(role)}/augment"):
+        with as_spec_error(f"{self.specs.training_path(role)}/augment"):
             return epoch_views(
                 training.augment,
                 data=replace(self.data, splits=splits),
@@ -281,11 +239,7 @@ class Networks:
     def training_split(self, role: Role) -> Split:
         """The samples that a network is trained on: without transfer rows if it learns from labels alone."""
         whole = self.data.splits["train"]
-        return whole if self.reads_transfer(role) else whole.own
-
-    def reads_transfer(self, role: Role) -> bool:
-        """Whether a network that this job trains learns from transfer rows: it has a teacher, or a peer."""
-        return self.plan.training_of(role).reads_transfer
+        return whole if self.specs.reads_transfer(role) else whole.own
 
     def samples(self, role: Role, split: SplitName) -> Samples:
         """A split behind a network's preprocessing; the training split with the views of its augmentation."""
@@ -312,15 +266,11 @@ class Networks:
 
     def build(self, role: Role) -> nn.Module:
         """Builds the network as it is trained: a student with privileged inputs has weights that are folded away in the end."""
-        privileged = self._privileged(role)
+        privileged = self.specs.privileged(role)
         if privileged is None:
             return self.build_plain(role, num_outputs=self.data.targets.width)
         body = self.build_plain(role, num_outputs=2 * self.data.targets.width)
         return PrivilegedNetwork(body, self.data.targets, extra_input=privileged.extra_input)
-
-    def _privileged(self, role: Role) -> DistillationNetwork | None:
-        """The method's term by which this network reads its teacher's outputs; None for a plain network."""
-        return privileged_term(self.spec.method) if role.kind == "student" else None
 
     def build_plain(self, role: Role, *, num_outputs: int) -> nn.Module:
         """Builds the network without the parts that only training needs. Raises JobFault.
@@ -349,15 +299,6 @@ class Networks:
         """The network without the parts that only training needs, as shapes alone. Raises UnfitArchitecture."""
         return self._in_format(role, self.start(role).on_meta(num_outputs=self.data.targets.width))
 
-    def spec_path(self, role: Role) -> str:
-        """Where the spec has this teacher, or else the student: the path of a JSON pointer without its first slash."""
-        return dict(zip(self.teachers, self.spec.teachers, strict=True)).get(role, "student")
-
-    def training_path(self, role: Role) -> str:
-        """The JSON pointer to the spec that a network is trained by."""
-        trained_as = self.plan.training_of(role).role  # a peer is trained as the student is
-        return f"/{self.spec_path(trained_as)}/training" if trained_as in self.teachers else "/training"
-
     def copy_teacher_layers(self, student: nn.Module, teacher: nn.Module) -> None:
         """Initialises a student with layers of its teacher. Raises JobFault."""
         begin_with_teacher_layers(
@@ -367,7 +308,7 @@ class Networks:
             data=self.data,
             reads=self.preprocessing(STUDENT),
             loaded=next((each for each in self._pretrained.values() if each.network is teacher), None),
-            keeps_outputs=self.is_plain(STUDENT),
+            keeps_outputs=self.specs.is_plain(STUDENT),
         )
 
     def trained_network(
@@ -376,7 +317,7 @@ class Networks:
         """A network that this job trained, with these weights; one with privileged inputs is folded into a plain one."""
         targets = self.data.targets
         network = self.build_plain(role, num_outputs=targets.width)
-        if (privileged := self._privileged(role)) is not None:
+        if (privileged := self.specs.privileged(role)) is not None:
             weights = fold_weights(weights, network.state_dict(), targets, extra_input=privileged.extra_input)
         restore(network, weights)
         return self.as_trained(role, network, trained=trained, last_test=last_test)
@@ -397,15 +338,10 @@ class Networks:
             last_test=last_test,
             architecture=self.architecture(role),
             task=self.data.task,
-            source=pinned(self.source(_alike(role)), self.revisions),
+            source=pinned(self.specs.source(student_of(role)), self.revisions),
             targets=targets,
-            teaches=self.teachers[role].targets if role in self.teachers else None,
+            teaches=self.specs.teachers[role].targets if role in self.specs.teachers else None,
             preprocessing=self.preprocessing(role),
             device=self.device,
-            start=start.card(self.revisions.get(self.source(_alike(role)))) if isinstance(start, GivenStart) else None,
+            start=start.card(self.revisions.get(self.specs.source(student_of(role)))) if isinstance(start, GivenStart) else None,
         )
-
-
-def _alike(role: Role) -> Role:
-    """The role whose start and preprocessing a network shares: control and seed replicates have the student's."""
-    return STUDENT if role.kind in {"student", "control"} else role

@@ -32,7 +32,7 @@ def standardise_by_teacher(networks: Networks) -> None:
         for index, target in enumerate(data.targets)
         if target.classes is None and bool(data.targets.labels_of(train.labels, index).isnan().any())
     ]
-    given = [role for role in networks.teachers if not networks.is_trained(role)]
+    given = [role for role in networks.specs.teachers if not networks.specs.is_trained(role)]
     if not lacking or not given:
         return
     rows = np.linspace(0, len(train) - 1, num=min(len(train), _MOST_ROWS)).astype(np.int64)

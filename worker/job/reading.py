@@ -36,7 +36,7 @@ def read_all(
     """
     splits = list(splits)
     readers: list[tuple[Preprocessing, list[Role]]] = []
-    for role in [*networks.teachers, *networks.chain, STUDENT] if roles is None else roles:
+    for role in [*networks.specs.teachers, *networks.specs.chain, STUDENT] if roles is None else roles:
         preprocessing = networks.preprocessing_of(role)
         sharing = next((roles for known, roles in readers if known is preprocessing), None)
         if sharing is None:
@@ -45,9 +45,9 @@ def read_all(
     found: list[WarningMessage] = []
     later: list[Callable[[], list[WarningMessage]]] = []
     is_peer = isinstance(networks.spec.method, DeepMutual)
-    has_time = any(networks.is_trained(role) for role in networks.teachers) and not is_peer
+    has_time = any(networks.specs.is_trained(role) for role in networks.specs.teachers) and not is_peer
     for preprocessing, sharing in readers:
-        is_later = background is not None and has_time and not networks.teachers.keys() & set(sharing)
+        is_later = background is not None and has_time and not networks.specs.teachers.keys() & set(sharing)
         for split in splits:
             if is_later and count_characters(split) > AT_ONCE_CHARACTERS:
                 _read(every_nth_text(split, SAMPLE_CHARACTERS), preprocessing, sharing)

@@ -141,7 +141,7 @@ def check_on_validation(
     task = TASKS[data.task]
     if role in state.teacher_scores or task.labelled_by_teacher:
         return list(teacher.warnings)
-    is_given, validation = not networks.is_trained(role), teacher.samples(split)
+    is_given, validation = not networks.specs.is_trained(role), teacher.samples(split)
     if is_given:
         phases.start("teacher", f"Scoring the {role} {teacher.source} on {len(validation):,} validation samples")
 
@@ -153,10 +153,10 @@ def check_on_validation(
 
     outputs = _checked(teacher, task.predict(teacher.network, validation, after_batch=after_batch, group=group))
     check = TeacherCheck(
-        networks.teachers[role],
+        networks.specs.teachers[role],
         teacher,
         data.task,
-        pointer=networks.spec_path(role),
+        pointer=networks.specs.path(role),
         is_given=is_given,
         may_stop=not isinstance(networks.spec.method, DeepMutual),
     )

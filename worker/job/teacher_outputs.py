@@ -103,7 +103,7 @@ class TeacherOutputProvider:
         self, name: str, teacher: TrainedNetwork, samples: Samples, views: EpochViews, mapping: LayerMapping, *, role: Role
     ) -> TeacherOutputs:
         """The outputs on each view of the training split: computed in each step, or beforehand if the views are few."""
-        epochs = num_epochs(self.networks.training_spec(role), len(samples), samples.transfer)
+        epochs = num_epochs(self.networks.specs.training(role), len(samples), samples.transfer)
         num_views = views.count and min(views.count, epochs)
         slot = self._cache_slot(teacher, samples, mapping) if num_views else None
 

@@ -81,7 +81,7 @@ class TrainingBuilder:
                 validation_teacher = self._validation_teacher(teachers)
                 build_criterion = self._task.student_criterion(self._distillation(planned, network, samples, teachers, targets))
         parts = self._parts(planned, planned.role, network, samples, build_criterion, validation_teacher)
-        with as_training_fault(str(planned.role), self.networks.training_path(planned.role)):
+        with as_training_fault(str(planned.role), self.networks.specs.training_path(planned.role)):
             return Training(**parts, num_steps=num_steps)
 
     def _build_peers(self, planned: PlannedTraining, peer: Role, network: nn.Module, samples: Samples) -> MutualTraining:
@@ -92,9 +92,9 @@ class TrainingBuilder:
         build_criterion = partial(self._task.peer_criterion, targets=targets, mapping=mapping)
         parts = self._parts(planned, planned.role, network, samples, build_criterion)
         theirs = self._parts(planned, peer, other, self.networks.samples(peer, "train"), build_criterion)
-        with as_training_fault(str(peer), self.networks.training_path(peer)):
+        with as_training_fault(str(peer), self.networks.specs.training_path(peer)):
             peers = Training(**theirs)
-        with as_training_fault(str(planned.role), self.networks.training_path(planned.role)):
+        with as_training_fault(str(planned.role), self.networks.specs.training_path(planned.role)):
             return MutualTraining(**parts, peer=peers)
 
     def _parts(
@@ -129,7 +129,7 @@ class TrainingBuilder:
 
     def _targets(self, planned: PlannedTraining, samples: Samples) -> Targets:
         """The targets as the training's label loss reads them."""
-        place = self.networks.training_path(planned.role)
+        place = self.networks.specs.training_path(planned.role)
         return targets_to_learn(self.networks.data.targets, planned.spec, samples.labels, weights=samples.weights, place=place)
 
     def _distillation(

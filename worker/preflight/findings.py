@@ -88,7 +88,7 @@ class Findings:
         """Takes one step of a training and measures it."""
         rows = self._rows(role)
         step = profile_step(training, batch=rows.batch, whole=rows.whole, chunk=self._chunk(training.network))
-        given = [self.networks.load_pretrained(each).network for each in self.networks.plan.given if each in self.resident]
+        given = [self.networks.load_pretrained(each).network for each in self.networks.specs.plan.given if each in self.resident]
         shared = size_of(training.network) - size_of(training.network, beside=given)
         step = replace(step, weights=step.weights - shared)
         inputs = training.samples.inputs_from(0, STEP_SAMPLES)
@@ -99,7 +99,7 @@ class Findings:
 
     def add_shapes(self, role: Role, network: nn.Module, inputs: Inputs) -> None:
         """Measures a step on labels alone of a network of fake tensors."""
-        spec = self.networks.training_spec(role)
+        spec = self.networks.specs.training(role)
         precision = choose_precision(spec.precision, self.networks.device)
         rows = self._rows(role)
         MemorySavings(network, spec)  # which has it compute twice where it is to
@@ -122,8 +122,8 @@ class Findings:
         """Bytes of an adapter's base that a teacher which is not loaded here has as well: one of its source and format."""
         if adapter_of(network) is None:
             return 0
-        ours = self.networks.source(role), dtype_of(network)
-        theirs = [(self.networks.source(each), dtype) for each, name in self.formats.items() for dtype in _dtypes(name)]
+        ours = self.networks.specs.source(role), dtype_of(network)
+        theirs = [(self.networks.specs.source(each), dtype) for each, name in self.formats.items() for dtype in _dtypes(name)]
         if ours not in theirs:
             return 0
         return sum(weight.nbytes for weight in network.parameters() if not weight.requires_grad)
@@ -171,7 +171,7 @@ class Findings:
 
     def transfer(self, role: Role) -> TransferRows | None:
         """The transfer rows among that network's samples."""
-        return self.sampled.transfer if self.networks.reads_transfer(role) else None
+        return self.sampled.transfer if self.networks.specs.reads_transfer(role) else None
 
     def _data_bytes(self, role: Role, training: Training, inputs: Inputs) -> float:
         """Bytes on a GPU of the training and validation samples and of the teacher's outputs on them."""

@@ -29,15 +29,15 @@ def load_given(
     """
     networks = findings.networks
     is_whole = _load_teachers(findings, whole, inputs=inputs, away=away, most_bytes=most_bytes)
-    for role in networks.plan.trained:
-        source = networks.source(role)
+    for role in networks.specs.plan.trained:
+        source = networks.specs.source(role)
         if not is_given(source):
             continue
         if source in away:
             findings.note(f"The {role} was not tried, nor the method. {away[source]}")
             is_whole = False
             continue
-        with located_at(f"/{networks.spec_path(role)}/source"):
+        with located_at(f"/{networks.specs.path(role)}/source"):
             if findings.task.info.input_kind != "text":
                 networks.preprocessing(role, fitted_to=whole)
             folder = inputs.get(source)
@@ -52,10 +52,10 @@ def _load_teachers(
     """Loads the given teachers, and scores them on as many validation rows of the ``whole`` data as there is time for."""
     networks = findings.networks
     give_up_at = time.monotonic() + _SCORING_SECONDS
-    for role, spec in networks.teachers.items():
-        if networks.is_trained(role):
+    for role, spec in networks.specs.teachers.items():
+        if networks.specs.is_trained(role):
             continue
-        with located_at(f"/{networks.spec_path(role)}/source"):
+        with located_at(f"/{networks.specs.path(role)}/source"):
             folder = inputs.get(spec.source)
             if folder is not None and _is_too_large(findings, role, folder, most_bytes=most_bytes):
                 return False
@@ -69,7 +69,9 @@ def _load_teachers(
 def _is_too_large(findings: Findings, role: Role, folder: Path, *, most_bytes: float) -> bool:
     """Whether a teacher takes more than ``most_bytes`` as the job loads it, which is found then with its size."""
     job = findings.networks
-    loading, stored = frozen_loading(folder, job.teachers[role], job.data, device=job.device, on_gpu=job.spec.resources.gpus > 0)
+    loading, stored = frozen_loading(
+        folder, job.specs.teachers[role], job.data, device=job.device, on_gpu=job.spec.resources.gpus > 0
+    )
     size = stored.bytes(loading)
     if size <= most_bytes:
         return False
@@ -89,7 +91,9 @@ def _score(findings: Findings, role: Role, whole: Data, *, is_over: Callable[[],
     compared = compare_some(teacher, whole, is_over=is_over)
     if compared is None:
         return  # the attempt scores it on the whole split
-    check = TeacherCheck(networks.teachers[role], teacher, networks.spec.task, pointer=networks.spec_path(role), is_given=True)
+    check = TeacherCheck(
+        networks.specs.teachers[role], teacher, networks.spec.task, pointer=networks.specs.path(role), is_given=True
+    )
     findings.warnings += check.judge(compared)
 
 

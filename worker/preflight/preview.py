@@ -76,12 +76,12 @@ def _preview(assignment: Assignment, reporter: Reporter) -> Preview:
     )
     networks.adopt_classes()
     networks.settle_rows()
-    plan = networks.plan
+    plan = networks.specs.plan
     samples: dict[Role, list[PreviewedSample]] = {}
     for role in (*plan.teachers, *plan.chain, STUDENT):
         phases.check_stop()
         reporter.emit(PhaseStarted("checking", f"Reading as the {role} does"))
-        with located_at(f"/{networks.spec_path(role)}"):
+        with located_at(f"/{networks.specs.path(role)}"):
             reader = _Reader(networks, role, spec)
         with located_at("/dataset/source"):
             samples[role] = list(reader.samples(assignment.preview or 1))
@@ -94,7 +94,7 @@ class _Reader:
     def __init__(self, networks: Networks, role: Role, spec: JobSpec) -> None:
         self._data, self._info = networks.data, TASKS[spec.task].info
         self._reads = networks.preprocessing_of(role)
-        trained = role if networks.is_trained(role) else STUDENT
+        trained = role if networks.specs.is_trained(role) else STUDENT
         self._split = networks.training_split(trained)
         self._views = networks.views(trained)
         self._prepares = networks.preprocessing(trained)

@@ -88,7 +88,7 @@ class PreflightRun:
         del whole
         if not self._findings.is_complete:
             self._try_student_alone()
-        elif not self._is_too_large(self._networks.plan.trained):
+        elif not self._is_too_large(self._networks.specs.plan.trained):
             self._try_all()
         return self._findings
 
@@ -131,14 +131,14 @@ class PreflightRun:
 
     def _readable(self) -> list[Role]:
         """The networks that have a preprocessing."""
-        plan = self._networks.plan
+        plan = self._networks.specs.plan
         if self._findings.is_complete:
             return [*plan.teachers, *plan.chain, STUDENT]
         away = self._assignment.away
         return [
             role
             for role in plan.trained
-            if (self._networks.source(role) not in away if role in plan.teachers else self._reads_alone())
+            if (self._networks.specs.source(role) not in away if role in plan.teachers else self._reads_alone())
         ]
 
     def _fit_preprocessings(self) -> None:
@@ -147,9 +147,9 @@ class PreflightRun:
         A tokenizer that is trained on a part of the texts stands for one of the spec's whole vocabulary, which all texts fill.
         """
         networks = self._networks
-        for role in filter(networks.is_trained, self._findings.readable):
-            spec = networks.teachers.get(role) or networks.spec.student
-            with located_at(f"/{networks.spec_path(role)}/tokenizer" if spec.tokenizer is not None else "/dataset/source"):
+        for role in filter(networks.specs.is_trained, self._findings.readable):
+            spec = networks.specs.of(role)
+            with located_at(f"/{networks.specs.path(role)}/tokenizer" if spec.tokenizer is not None else "/dataset/source"):
                 reads = networks.preprocessing(role)
             if spec.tokenizer is not None and not self._findings.sampled.holds_all_texts:
                 networks.replace_preprocessing(role, reads.with_vocabulary(spec.tokenizer.vocab_size))
@@ -182,14 +182,15 @@ class PreflightRun:
                     choose_precision(training.precision, self._device)
         build = cache(networks.build)  # a large network takes seconds to initialise
         check_early(networks, build(STUDENT))
-        ready = {role: findings.add_resident(role, networks.load_pretrained(role)) for role in networks.plan.given}
+        ready = {role: findings.add_resident(role, networks.load_pretrained(role)) for role in networks.specs.plan.given}
         for role in self._untrained:
             ready[role] = findings.add_resident(role, networks.as_trained(role, build(role)))
         networks.data = findings.task.label_by_teacher(
-            networks.data, lambda split: networks.together({role: ready[role] for role in networks.plan.teachers}).outputs(split)
+            networks.data,
+            lambda split: networks.together({role: ready[role] for role in networks.specs.plan.teachers}).outputs(split),
         )
         trainings = self._trainings(build)
-        for planned in networks.plan.without(self._untrained).own:
+        for planned in networks.specs.plan.without(self._untrained).own:
             self._try(planned, trainings, ready)
             for role in planned.roles:
                 if role.kind in ("student", "control"):
@@ -202,7 +203,7 @@ class PreflightRun:
         if not self._reads_alone() or self._findings.task.labelled_by_teacher:
             return
         if not self._is_too_large((STUDENT,)):
-            planned = replace(self._networks.plan.training_of(STUDENT), taught_by=())
+            planned = replace(self._networks.specs.plan.training_of(STUDENT), taught_by=())
             build = cache(self._networks.build)
             self._try(planned, self._trainings(build), {})
             self._findings.parameters[STUDENT] = num_merged_parameters(self._plain(STUDENT, build(STUDENT)))
@@ -223,8 +224,8 @@ class PreflightRun:
         self._phases.check_stop()
         networks, role = self._networks, planned.role
         place, teacher = next(iter(networks.spec.teachers.items()))
-        own_place = f"/{networks.spec_path(role)}/training" if role in networks.teachers else "/training"
-        if role in networks.chain:
+        own_place = f"/{networks.specs.path(role)}/training" if role in networks.specs.teachers else "/training"
+        if role in networks.specs.chain:
             own_place = "/method"
         teachers, built_at = None, own_place
         if planned.taught_by:
@@ -239,7 +240,7 @@ class PreflightRun:
 
     def _plain(self, role: Role, network: nn.Module) -> nn.Module:
         """A network without the parts that only training needs, for its size."""
-        return network if self._networks.is_plain(role) else self._networks.build_on_meta(role)
+        return network if self._networks.specs.is_plain(role) else self._networks.build_on_meta(role)
 
     def _check_distributed(self, network: nn.Module) -> None:
         """Raises JobFault for a network that several devices cannot train."""

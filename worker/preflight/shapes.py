@@ -53,7 +53,7 @@ def measure_shapes(
     """
     findings.note("The networks are too large to be tried on a CPU: figures are those of their shapes, on labels alone.")
     job = findings.networks
-    for role in job.plan.given if findings.is_complete else ():
+    for role in job.specs.plan.given if findings.is_complete else ():
         findings.add_resident(role, job.load_pretrained(role))
     for role, network in networks.items():
         check_stop()
@@ -61,9 +61,9 @@ def measure_shapes(
         is_trained = role in findings.plan.trained
         if is_trained:
             check(network)
-            with as_training_fault(str(role), job.training_path(role)):
-                check_trainable(job.build_on_meta(role), job.training_spec(role))
-            freeze(network, job.training_spec(role).freeze)
+            with as_training_fault(str(role), job.specs.training_path(role)):
+                check_trainable(job.build_on_meta(role), job.specs.training(role))
+            freeze(network, job.specs.training(role).freeze)
         samples = job.samples(role, "train").inputs_from(0, STEP_SAMPLES)
         try:
             with with_fake_tensors(network):
