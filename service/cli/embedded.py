@@ -17,7 +17,7 @@ from service.cli.interrupts import Interrupts
 from service.cli.jobs import download_with_bars
 from service.cli.progress import ProgressView
 from service.cli.report_card import report_card
-from service.cli.specs import read_spec
+from service.cli.specs import open_spec
 from service.cli.terminal import err, out
 from service.cli.training import print_student
 from service.client import Client, ClientError
@@ -74,8 +74,8 @@ def demo(
     devices: Devices = None,
 ) -> None:
     """Start everything, train one student over HTTP, show what came of it, stop everything."""
-    document = read_spec(spec)
-    parse_spec(document)  # what is wrong with it is told before any server starts
+    with open_spec(spec) as document:
+        parse_spec(document)  # what is wrong with it is told before any server starts
     results.mkdir(parents=True, exist_ok=True)
     with Interrupts() as interrupts:
         try:

@@ -10,9 +10,8 @@ import sys
 
 from rich.console import Console
 
-from service.client import ApiError, ClientError, InvalidSpec, Unreachable, WaitTimeout
+from service.client import ApiError, ClientError, Unreachable, WaitTimeout
 from service.connection import NoConnection
-from service.errors import FieldError
 from service.errors import InvalidSpec as InvalidSpecFile
 
 JOB_FAILED = 1
@@ -36,9 +35,6 @@ Expected = (ClientError, NoConnection, InvalidSpecFile, CommandFailed, OSError)
 def explain(error: Exception, console: Console) -> int:
     """Prints the error and returns the exit code."""
     match error:
-        case InvalidSpec(faults=faults) | InvalidSpecFile(faults=faults) if faults:
-            _print_faults(faults, console)
-            return USAGE
         case ApiError():
             request = f" (request {error.request_id})" if error.request_id else ""
             _print(f"{error.detail}{request}", console)
@@ -62,12 +58,6 @@ def missing_extra(error: ModuleNotFoundError, extra: str) -> CommandFailed:
     return CommandFailed(
         f"this command needs {error.name}, which is not installed: {sys.executable} -m pip install 'stillhouse[{extra}]'"
     )
-
-
-def _print_faults(faults: list[FieldError], console: Console) -> None:
-    _print(f"the spec has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", console)
-    for fault in faults:
-        console.print(f"  {fault.pointer or '/'}: {fault.message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print(message: str, console: Console) -> None:

@@ -16,7 +16,7 @@ from service.cli.following import failure_text, follow
 from service.cli.progress import ProgressView
 from service.cli.queue import asked_text, print_job, starts
 from service.cli.report_card import report_card
-from service.cli.specs import read_spec
+from service.cli.specs import open_spec
 from service.cli.tables import ago, print_fields, print_json
 from service.cli.terminal import err, out
 from service.client import Artifact, Client, Job
@@ -55,8 +55,8 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Queue a job."""
-    with Client() as client:
-        job = client.submit(read_spec(spec), idempotency_key=idempotency_key)
+    with open_spec(spec, as_json=as_json) as document, Client() as client:
+        job = client.submit(document, idempotency_key=idempotency_key)
         if watch:
             _print_warnings(job.warnings)
             err.print(f"{job.id} queued at {client.url}", highlight=False)
@@ -78,16 +78,17 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a spec without queueing anything; with --json print it with every default."""
-    document = read_spec(spec)
-    if offline:
-        parsed = parse_spec(document)
-        complete = parsed.model_dump(mode="json")
-        _print_warnings(spec_warnings(parsed))
-    else:
-        with Client() as client:
-            checked = client.check(document)
-        complete = checked.spec
-        _print_warnings(checked.warnings)
+    complete: dict[str, Any]
+    with open_spec(spec, as_json=as_json) as document:
+        if offline:
+            parsed = parse_spec(document)
+            complete = parsed.model_dump(mode="json")
+            _print_warnings(spec_warnings(parsed))
+        else:
+            with Client() as client:
+                checked = client.check(document)
+            complete = checked.spec
+            _print_warnings(checked.warnings)
     if as_json:
         typer.echo(json.dumps(complete, indent=2))
     else:

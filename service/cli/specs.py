@@ -1,39 +1,77 @@
-"""Reads the spec of a command."""
+"""Reads the spec of a command, and tells the faults of it with their lines."""
 
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from service.cli.failure import CommandFailed
-from service.spec.parse import read_document
-from service.spec.yaml_document import load_yaml
+import typer
+
+from service.cli.failure import USAGE, CommandFailed
+from service.cli.terminal import err
+from service.client import InvalidSpec
+from service.errors import FieldError
+from service.errors import InvalidSpec as InvalidSpecFile
+from service.spec.yaml_document import load_yaml, yaml_places
 
 
-def read_spec(source: str) -> dict[str, Any]:
+@contextmanager
+def open_spec(source: str, *, as_json: bool = False) -> Iterator[dict[str, Any]]:
     """Parses a file, or standard input for ``-``; the document is not validated here.
 
-    A chat template that is ``@`` and a path is that file's text; the path is relative to the spec.
+    A chat template that is ``@`` and a path is that file's text; the path is relative to the spec. Faults of the spec that are
+    raised inside end the command, each with its line: for people, or with ``as_json`` for programs.
     """
-    if source == "-":
-        try:
-            document = load_yaml(sys.stdin.read())
-        except ValueError as error:
-            raise CommandFailed(f"standard input is not YAML: {error}") from error
-    else:
-        document = read_document(Path(source))
+    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    name = "standard input" if source == "-" else source
+    try:
+        yield _document(text, name, Path() if source == "-" else Path(source).parent)
+    except (InvalidSpec, InvalidSpecFile) as error:
+        if not error.faults:
+            raise
+        _print_faults(error.faults, yaml_places(text), name, as_json=as_json)
+        raise typer.Exit(USAGE) from None
+
+
+def _document(text: str, name: str, folder: Path) -> dict[str, Any]:
+    try:
+        document = load_yaml(text)
+    except ValueError as error:
+        raise CommandFailed(f"{name} is not YAML: {error}") from error
     if not isinstance(document, dict):
-        raise CommandFailed(f"{source} holds no job spec: a spec is an object, not {type(document).__name__}")
+        raise CommandFailed(f"{name} holds no job spec: a spec is an object, not {type(document).__name__}")
     dataset = document.get("dataset")
     if isinstance(dataset, dict):
         template = dataset.get("chat_template")
         if isinstance(template, str) and template.startswith("@") and "{" not in template:
-            folder = Path() if source == "-" else Path(source).parent
-            document |= {"dataset": dataset | {"chat_template": _text(folder / template[1:])}}
+            document |= {"dataset": dataset | {"chat_template": _template(folder / template[1:])}}
     return document
 
 
-def _text(path: Path) -> str:
+def _template(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise CommandFailed(f"the chat template {path} cannot be read: {error}") from error
+
+
+def _print_faults(faults: list[FieldError], places: dict[str, tuple[int, int]], name: str, *, as_json: bool) -> None:
+    placed = [(fault, *_place(fault.pointer, places)) for fault in faults]
+    if as_json:
+        fields = [fault.model_dump() | {"line": line, "column": column} for fault, line, column in placed]
+        typer.echo(json.dumps({"errors": fields}, indent=2))
+        return
+    err.print("error: ", style="bold red", end="")
+    err.print(f"the spec has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", highlight=False)
+    for fault, line, column in placed:
+        text = f"  {name}:{line}:{column}: {fault.pointer or '/'}: {fault.message}"
+        err.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _place(pointer: str, places: dict[str, tuple[int, int]]) -> tuple[int, int]:
+    """Line and column of a field; of one that is not written, or comes by an alias, those of what it would stand in."""
+    while pointer not in places and pointer:
+        pointer = pointer.rpartition("/")[0]
+    return places.get(pointer, (1, 1))

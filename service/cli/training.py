@@ -12,7 +12,7 @@ from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_
 from service.cli.preview_card import show_preview
 from service.cli.progress import ProgressView, show_event
 from service.cli.report_card import report_card
-from service.cli.specs import read_spec
+from service.cli.specs import open_spec
 from service.cli.student import how_to_load
 from service.cli.tables import print_json
 from service.cli.terminal import err, out
@@ -40,7 +40,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a student on this machine, without a service. Ctrl-C stops it at a checkpoint, the same command resumes it."""
-    job = parse_spec(read_spec(spec))
+    with open_spec(spec) as document:
+        job = parse_spec(document)
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:
@@ -86,7 +87,8 @@ def preview(
 
     Nothing is trained, and nothing is left behind.
     """
-    job = parse_spec(read_spec(spec))
+    with open_spec(spec) as document:
+        job = parse_spec(document)
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:

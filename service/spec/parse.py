@@ -1,5 +1,6 @@
 """Reads text into a spec: every fault at once, each with its place and what is allowed there."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import MAX_FAULTS, FieldError, InvalidSpec
+from service.spec.field_names import unknown_field
 from service.spec.job import JobSpec
 from service.spec.yaml_document import load_yaml
 
+_UNKNOWN = "this field is unknown; remove it"
 _OF_A_KEY = "[key]"
 """The step that pydantic adds to the path of a key whose name is at fault; the document has no such step."""
 
@@ -25,7 +28,7 @@ def parse_spec(document: Any) -> JobSpec:
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:
-        raise InvalidSpec([as_fault(details, document) for details in error.errors()[:MAX_FAULTS]]) from error
+        raise InvalidSpec([as_fault(details, document, unknown_field) for details in error.errors()[:MAX_FAULTS]]) from error
 
 
 def load_spec(path: Path) -> JobSpec:
@@ -46,11 +49,13 @@ def read_document(path: Path) -> Any:
         raise InvalidSpec([FieldError(pointer="", message=f"{path} is not YAML: {error}")]) from error
 
 
-def as_fault(details: ErrorDetails, document: Any) -> FieldError:
-    """Turns one of pydantic's errors into a pointer into ``document`` and a sentence."""
+def as_fault(
+    details: ErrorDetails, document: Any, unknown: Callable[[Sequence[str | int]], str] = lambda location: _UNKNOWN
+) -> FieldError:
+    """Turns an error of pydantic into a pointer into ``document`` and a sentence; ``unknown`` makes that of an unknown field."""
     steps: list[str] = []
     place: Any = document
-    message = _sentence(details)
+    message = unknown(details["loc"]) if details["type"] == "extra_forbidden" else _sentence(details)
     for step in details["loc"]:
         if step == _OF_A_KEY and not (isinstance(place, dict) and step in place):
             message = f"in this field's name: {message}"
@@ -80,8 +85,6 @@ def _descend(place: Any, step: str | int) -> Any:
 def _sentence(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     match details["type"]:
-        case "extra_forbidden":
-            return "this field is unknown; remove it, or see the spec's schema for the name that is meant"
         case "missing":
             return "this field is needed"
         case "union_tag_invalid":

@@ -58,6 +58,26 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     return reading.document
 
 
+def yaml_places(text: str) -> dict[str, tuple[int, int]]:
+    """Line and column of each value that stands in a document, by its JSON pointer; of an object's field, where its name is.
+
+    The text is one that :func:`load_yaml` reads.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    root = yaml.compose(text, Loader=_LOADER)
+    nodes = [] if root is None else [("", root, root)]
+    while nodes:
+        pointer, named, node = nodes.pop()
+        places[pointer] = _place(named.start_mark)
+        if isinstance(node, yaml.MappingNode):
+            nodes += [
+                (f"{pointer}/{step_of(key.value)}", key, value) for key, value in node.value if isinstance(key, yaml.ScalarNode)
+            ]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += [(f"{pointer}/{number}", value, value) for number, value in enumerate(node.value)]
+    return places
+
+
 @dataclass
 class _Open:
     """A collection whose end has not come yet."""
