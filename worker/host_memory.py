@@ -1,4 +1,6 @@
-"""Memory of this host that a process may use: of the machine, and of the control groups around the process (v1 and v2)."""
+"""Memory of this host that a process may use, and the kernel's kills for want of it: of the machine, and of the control groups
+around the process (v1 and v2).
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +18,11 @@ class _Names(NamedTuple):
     limit: str
     used: str
     cached: str
+    events: str
 
 
-_V2 = _Names("memory.max", "memory.current", "inactive_file ")
-_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+_V2 = _Names("memory.max", "memory.current", "inactive_file ", "memory.events")
+_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ", "memory.oom_control")
 
 
 def free_host_bytes(proc: Path = _PROC, groups: Path = _GROUPS) -> float | None:
@@ -37,6 +40,16 @@ def memory_limit_bytes(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None
     """The lowest limit of the control groups; None without one."""
     limits = (_told(folder / names.limit, "", unit=1) for folder, names in _own_groups(proc, groups))
     return min((limit for limit in limits if limit is not None and limit < _UNLIMITED), default=None)
+
+
+def count_memory_kills(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
+    """Processes that were killed in this process's control group, or without one on the host; None if the kernel does not tell.
+
+    (Linux: Documentation/admin-guide/cgroup-v2.rst, memory.events; cgroup-v1/memory.rst, memory.oom_control; mm/vmstat.c.)
+    """
+    counters = [folder / names.events for folder, names in _own_groups(proc, groups)]
+    counts = (_told(counter, "oom_kill ", unit=1) for counter in (*counters, proc / "vmstat"))
+    return next((count for count in counts if count is not None), None)
 
 
 def _own_groups(proc: Path, groups: Path) -> Iterator[tuple[Path, _Names]]:

@@ -2,12 +2,8 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-_CGROUP = Path("/proc/self/cgroup")
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
-_HOST = Path("/proc/vmstat")
-
+from worker.host_memory import count_memory_kills
 
 _DYING_SECONDS = 10.0
 """In which a process ends that the kernel has killed, and so frees its memory."""
@@ -31,24 +27,3 @@ class MemoryKills:
         """Whether it has killed in the last seconds, or does not tell."""
         now = self._count()
         return now is None or self._earlier is None or now > self._earlier
-
-
-def count_memory_kills(cgroup: Path = _CGROUP, cgroup_root: Path = _CGROUP_ROOT, host: Path = _HOST) -> int | None:
-    """Reads the counter of this process's control group, or without one (cgroup v2) that of the host; None if there is none.
-
-    (Linux: Documentation/admin-guide/cgroup-v2.rst, memory.events; mm/vmstat.c.)
-    """
-    own = _read(cgroup).partition("0::/")[2].partition("\n")[0]
-    for counters in (cgroup_root / own / "memory.events", host):
-        for line in _read(counters).splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -5,31 +5,36 @@ from pathlib import Path
 import pytest
 
 from worker.host import memory_kills
-from worker.host.memory_kills import MemoryKills, count_memory_kills
+from worker.host.memory_kills import MemoryKills
+from worker.host_memory import count_memory_kills
 
-EVENTS = "low 0\nhigh 0\nmax 4\noom 3\noom_kill 2\noom_group_kill 0\n"
+V2 = {"fs/team/worker/memory.events": "low 0\nhigh 0\nmax 4\noom 3\noom_kill 2\noom_group_kill 0\n"}
+V1 = {"fs/memory/team/worker/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"}
 HOST = "nr_free_pages 1\noom_kill 7\ndrop_pagecache 0\n"
 
 
-def counted(folder: Path, *, cgroup: str | None, events: str | None, host: str | None) -> int | None:
-    files = {"cgroup": cgroup, "fs/team/worker/memory.events": events, "vmstat": host}
+def counted(folder: Path, files: dict[str, str]) -> int | None:
     for name, content in files.items():
-        if content is not None:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(content)
-    return count_memory_kills(folder / "cgroup", folder / "fs", folder / "vmstat")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return count_memory_kills(folder / "proc", folder / "fs")
 
 
-def test_those_in_its_own_control_group_are_counted_alone(tmp_path: Path) -> None:
-    assert counted(tmp_path, cgroup="0::/team/worker\n", events=EVENTS, host=HOST) == 2
+@pytest.mark.parametrize(
+    ("groups", "counters"),
+    [("0::/team/worker\n", V2), ("4:cpu,memory:/team/worker\n0::/\n", V1)],
+    ids=["v2", "v1"],
+)
+def test_those_in_its_own_control_group_are_counted_alone(groups: str, counters: dict[str, str], tmp_path: Path) -> None:
+    assert counted(tmp_path, {"proc/self/cgroup": groups, "proc/vmstat": HOST, **counters}) == 2
 
 
 def test_without_a_counter_of_the_group_those_of_the_host_are_counted(tmp_path: Path) -> None:
-    assert counted(tmp_path, cgroup="4:memory:/old\n0::/\n", events=None, host=HOST) == 7
+    assert counted(tmp_path, {"proc/self/cgroup": "4:memory:/old\n0::/\n", "proc/vmstat": HOST}) == 7
 
 
 def test_where_the_system_counts_none_it_says_so(tmp_path: Path) -> None:
-    assert counted(tmp_path, cgroup=None, events=None, host=None) is None
+    assert counted(tmp_path, {}) is None
 
 
 def test_a_kill_is_a_new_one_for_some_seconds_and_then_one_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
