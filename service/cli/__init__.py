@@ -2,14 +2,14 @@
 
 import sys
 
-from service.cli import deployment, embedded, jobs, library, queue, team, training
+from service.cli import comparison, deployment, embedded, jobs, library, queue, team, training
 from service.cli.application import app
 from service.cli.failure import Expected, explain
 from service.cli.terminal import err
 
 __all__ = ["app", "main"]
 
-for module in (jobs, queue, library, training, embedded, team, deployment):
+for module in (jobs, comparison, queue, library, training, embedded, team, deployment):
     module.register(app)
 
 

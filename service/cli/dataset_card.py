@@ -52,10 +52,10 @@ def print_dataset(dataset: Dataset) -> None:
     shared = [] if facts is None else facts.shared_rows
     _print("rows in two splits", [{"split": each.split, "also in": each.also_in, "rows": f"{each.rows:,}"} for each in shared])
     for warning in dataset.warnings:
-        err.print(f"warning: {warning['message']}", highlight=False, markup=False)
+        err.print(f"warning: {warning['message']}", markup=False)
 
 
 def _print(title: str, rows: list[dict[str, Any]]) -> None:
     if rows:
-        out.print(f"\n{title}", highlight=False, markup=False, style="bold")
+        out.print(f"\n{title}", markup=False, style="bold")
         print_rows(rows)

@@ -50,19 +50,17 @@ def up(
     with Interrupts() as interrupts:
         try:
             with _stack(folder, port=port, devices=devices, interrupts=interrupts) as running:
-                out.print(f"\nStillhouse is ready at [bold]{running.connection.url}[/bold]", highlight=False)
-                out.print(
-                    f"  key   in {running.folder / CONNECTION_FILE}; the stillhouse command finds it there", highlight=False
-                )
-                out.print(f"  logs  in {running.folder / 'logs'}", highlight=False)
-                out.print(f"  curl  export {_variables(running.connection)}", highlight=False, markup=False, soft_wrap=True)
+                out.print(f"\nStillhouse is ready at [bold]{running.connection.url}[/bold]")
+                out.print(f"  key   in {running.folder / CONNECTION_FILE}; the stillhouse command finds it there")
+                out.print(f"  logs  in {running.folder / 'logs'}")
+                out.print(f"  curl  export {_variables(running.connection)}", markup=False)
                 if data_dir is not None:
-                    out.print(f"  for other terminals: export STILLHOUSE_HOME={running.folder}", highlight=False)
-                out.print("  jobs  start once the worker has loaded torch, some seconds from now", highlight=False)
-                out.print("  Ctrl-C stops it; jobs and results stay\n", highlight=False)
+                    out.print(f"  for other terminals: export STILLHOUSE_HOME={running.folder}")
+                out.print("  jobs  start once the worker has loaded torch, some seconds from now")
+                out.print("  Ctrl-C stops it; jobs and results stay\n")
                 threading.Event().wait()
         except KeyboardInterrupt:
-            out.print("stopped", highlight=False)
+            out.print("stopped")
 
 
 def demo(
@@ -82,7 +80,7 @@ def demo(
             with _stack(results / ".stack", port=None, devices=devices, interrupts=interrupts) as running:
                 student = _train_one(running.connection, document, results)
         except KeyboardInterrupt:
-            err.print("stopped", highlight=False)
+            err.print("stopped")
             raise typer.Exit(INTERRUPTED) from None
     print_student(student)
 
@@ -101,7 +99,7 @@ def _train_one(connection: Connection, document: dict[str, object], results: Pat
         while not any(worker.alive for worker in client.workers()):
             time.sleep(_LOOK_SECONDS)
         job = client.submit(document)
-        err.print(f"· submitted: POST {client.url}/v1/jobs answered {job.id}\n", highlight=False)
+        err.print(f"· submitted: POST {client.url}/v1/jobs answered {job.id}\n")
         try:
             with ProgressView(err) as view:
                 job = follow(client, job.id, view)
@@ -133,7 +131,7 @@ def _stack(folder: Path, *, port: int | None, devices: str | None, interrupts: I
                 folder,
                 port=port,
                 devices=devices,
-                say=lambda text: err.print(f"· {text}", highlight=False, markup=False),
+                say=lambda text: err.print(f"· {text}", markup=False),
                 hurried=interrupts.hurried,
             ) as running,
             running.interrupting_on_failure(),

@@ -62,4 +62,4 @@ def missing_extra(error: ModuleNotFoundError, extra: str) -> CommandFailed:
 
 def _print(message: str, console: Console) -> None:
     console.print("error: ", style="bold red", end="")
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    console.print(message, markup=False)

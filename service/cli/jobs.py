@@ -8,16 +8,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from service.cli.application import AsJson, JobId, SpecFile
-from service.cli.failure import INTERRUPTED, JOB_FAILED
+from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed
 from service.cli.following import failure_text, follow
 from service.cli.progress import ProgressView
 from service.cli.queue import asked_text, print_job, starts
-from service.cli.report_card import report_card
+from service.cli.report_card import gain_text, report_card, test_score
 from service.cli.specs import open_spec
-from service.cli.tables import ago, print_fields, print_json
+from service.cli.tables import ago, print_fields, print_json, print_rows
 from service.cli.terminal import err, out
 from service.client import Artifact, Client, Job
 from service.client.resources import JobWarning
@@ -59,14 +58,14 @@ def submit(
         job = client.submit(document, idempotency_key=idempotency_key)
         if watch:
             _print_warnings(job.warnings)
-            err.print(f"{job.id} queued at {client.url}", highlight=False)
+            err.print(f"{job.id} queued at {client.url}")
             _watch(client, job.id, as_json=as_json)
         elif as_json:
             print_json(job)
         else:
             _print_warnings(job.warnings)
-            out.print(f"{job.id}  {job.status}", highlight=False)
-            err.print(f"follow it with: stillhouse watch {job.id}", highlight=False)
+            out.print(f"{job.id}  {job.status}")
+            err.print(f"follow it with: stillhouse watch {job.id}")
 
 
 def validate(
@@ -92,13 +91,13 @@ def validate(
     if as_json:
         typer.echo(json.dumps(complete, indent=2))
     else:
-        out.print(f"{spec} is valid" + (" in its form" if offline else ""), highlight=False)
+        out.print(f"{spec} is valid" + (" in its form" if offline else ""))
 
 
 def _print_warnings(warnings: Sequence[JobWarning | WarningMessage]) -> None:
     for warning in warnings:
         err.print("warning: ", style="yellow", end="")
-        err.print(warning.message, highlight=False, markup=False, soft_wrap=True)
+        err.print(warning.message, markup=False)
 
 
 def show_all(
@@ -115,12 +114,20 @@ def show_all(
     if as_json:
         print_json(jobs)
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "owner", "status", "progress", "created"):
-        table.add_column(column, overflow="fold" if column == "name" else "ellipsis", no_wrap=column != "name")
-    for job in jobs:
-        table.add_row(job.id, job.name, job.owner, job.status, _how_far(job), ago(job.created_at))
-    out.print(table, highlight=False, markup=False)
+    rows = [
+        {
+            "id": job.id,
+            "name": job.name,
+            "owner": job.owner,
+            "status": job.status,
+            "progress": _how_far(job),
+            "test": test_score(job.result, "student"),
+            "gain": gain_text(job.result),
+            "created": ago(job.created_at),
+        }
+        for job in jobs
+    ]
+    print_rows(rows, wide=["name"])
 
 
 def show(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -210,13 +217,12 @@ def metrics(
     if as_json:
         typer.echo(json.dumps(series))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("metric", "first", "last", "at step"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for metric, points in series.items():
-        if points:
-            table.add_row(metric, f"{points[0][1]:.4g}", f"{points[-1][1]:.4g}", str(points[-1][0]))
-    out.print(table, highlight=False, markup=False)
+    rows = [
+        {"metric": name, "first": f"{points[0][1]:.4g}", "last": f"{points[-1][1]:.4g}", "at step": points[-1][0]}
+        for name, points in series.items()
+        if points
+    ]
+    print_rows(rows)
 
 
 def events(
@@ -242,16 +248,20 @@ def download(
     """Download a job's artifacts, each checked against its SHA-256."""
     target = folder or Path(job_id)
     with Client() as client:
+        _require_end(client, job_id)
         paths = download_with_bars(client, job_id, target, names=names)
+        if not paths:
+            raise CommandFailed(f"{job_id} has left no files: it is {_status(client.job(job_id))}", exit_code=JOB_FAILED)
     if as_json:
         typer.echo(json.dumps([str(path) for path in paths]))
     else:
-        out.print(f"{len(paths)} files in {target}", highlight=False)
+        out.print(f"{len(paths)} files in {target}")
 
 
 def report(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Print a finished job's report card."""
     with Client() as client:
+        _require_end(client, job_id)
         card = client.report(job_id)
     if as_json:
         typer.echo(json.dumps(card, indent=2))
@@ -284,16 +294,23 @@ def _watch(client: Client, job_id: str, *, as_json: bool) -> None:
         with ProgressView(err) as view:
             job = follow(client, job_id, view)
     except KeyboardInterrupt:
-        err.print(f"{job_id} goes on; follow it again with: stillhouse watch {job_id}", highlight=False)
+        err.print(f"{job_id} goes on; follow it again with: stillhouse watch {job_id}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print_json(job)
     elif job.status == "succeeded":
         out.print(report_card(client.report(job_id)))
-        err.print(f"fetch the student with: stillhouse download {job_id} student", highlight=False)
+        err.print(f"fetch the student with: stillhouse download {job_id} student")
     if job.status != "succeeded":
-        err.print(failure_text(job), highlight=False, markup=False, style="red", soft_wrap=True)
+        err.print(failure_text(job), markup=False, style="red")
         raise typer.Exit(JOB_FAILED)
+
+
+def _require_end(client: Client, job_id: str) -> None:
+    """Raises CommandFailed for a job that has nothing to show yet."""
+    job = client.job(job_id)
+    if not job.terminal:
+        raise CommandFailed(f"{job.id} has not ended: it is {_status(job)}; nothing is there before", exit_code=JOB_FAILED)
 
 
 def _how_far(job: Job) -> str:

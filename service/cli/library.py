@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel
-from rich.table import Table
 
 from service.cli.application import AsJson
 from service.cli.dataset_card import print_dataset
 from service.cli.failure import CommandFailed
 from service.cli.report_card import size_text
-from service.cli.tables import cell, print_json
+from service.cli.tables import print_json, print_rows
 from service.cli.terminal import err, out
 from service.client import Client
 from service.spec.tasks import first_task
@@ -84,10 +83,10 @@ def upload(
     if as_json:
         typer.echo(stored.model_dump_json(indent=2))
     else:
-        out.print(source, highlight=False)
+        out.print(source)
         for warning in stored.model_dump().get("warnings", []):
-            err.print(f"warning: {warning['message']}", highlight=False, markup=False)
-        err.print("name it so in a spec, as the source", highlight=False)
+            err.print(f"warning: {warning['message']}", markup=False)
+        err.print("name it so in a spec, as the source")
 
 
 def datasets(
@@ -144,7 +143,7 @@ def name(
         raise typer.BadParameter("give a NAME, or --remove")
     with Client() as client:
         named = client.edit_model(model_id, handle=handle)
-    out.print(f"model:{named.handle or named.id}", highlight=False)
+    out.print(f"model:{named.handle or named.id}")
 
 
 def catalogue(
@@ -161,11 +160,11 @@ def catalogue(
         _print_table(("name", "summary", "tasks", "modalities", "paper"), items)
 
 
+_WIDE = {"name", "splits", "summary", "tasks", "modalities", "paper", "base", "made_by"}
+"""Columns whose texts may be broken into lines."""
+
+
 def _print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    shown = [column for column in columns if any(row.get(column) for row in rows)] or list(columns)
-    for column in shown:
-        table.add_column(column, overflow="fold", no_wrap=column in {"id", "source", "name", "job_id"})
-    for row in rows:
-        table.add_row(*(cell(row.get(column)) for column in shown))
-    out.print(table, highlight=False, markup=False)
+    """Prints the columns that any row has a value in."""
+    shown = [column for column in columns if any(row.get(column) for row in rows)]
+    print_rows([{column: row.get(column) for column in shown} for row in rows], wide=[name for name in shown if name in _WIDE])

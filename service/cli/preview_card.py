@@ -12,12 +12,12 @@ def show_preview(preview: Preview) -> None:
     """Prints it; tokens that count for the loss are bold and green, and between brackets where there are no colours."""
     for warning in preview.warnings:
         err.print("warning: ", style="yellow", end="")
-        err.print(warning.message, highlight=False, markup=False, soft_wrap=True)
+        err.print(warning.message, markup=False)
     for role, samples in preview.samples.items():
-        out.print(f"\n{role}", style="bold", highlight=False)
+        out.print(f"\n{role}", style="bold")
         for sample in samples:
-            out.print(f"\n  {_facts(sample)}", highlight=False, markup=False, soft_wrap=True)
-            out.print(Text("  ").append_text(_read(sample.read)), highlight=False, soft_wrap=True)
+            out.print(f"\n  {_facts(sample)}", markup=False)
+            out.print(Text("  ").append_text(_read(sample.read)))
 
 
 def _facts(sample: PreviewedSample) -> str:

@@ -79,7 +79,7 @@ class ProgressView:
 
     def say(self, text: str) -> None:
         """Prints one line above the bars."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, markup=False)
 
     def begin(self, name: str, message: str = "") -> None:
         """Begins a phase and ends the earlier ones."""

@@ -31,11 +31,11 @@ def queue(
         return
     pools = {job.pool for job in found.waiting} | {job.pool for job in found.running}
     if found.running:
-        out.print(f"{_jobs(len(found.running))} {'runs' if len(found.running) == 1 else 'run'}", style="bold", highlight=False)
+        out.print(f"{_jobs(len(found.running))} {'runs' if len(found.running) == 1 else 'run'}", style="bold")
         print_rows([_running(job, many_pools=len(pools) > 1) for job in found.running], wide=["name"])
     if found.waiting:
         words = f"{_jobs(found.num_waiting)} {'waits' if found.num_waiting == 1 else 'wait'} for devices"
-        out.print(words, style="bold", highlight=False)
+        out.print(words, style="bold")
         rows = [
             {
                 "": job.position,
@@ -51,9 +51,9 @@ def queue(
         ]
         print_explained(rows, [f"waits for {job.waiting_for}" for job in found.waiting])
     if found.num_waiting > len(found.waiting):
-        out.print(f"and {found.num_waiting - len(found.waiting):,} more", highlight=False)
+        out.print(f"and {found.num_waiting - len(found.waiting):,} more")
     if not found.running and not found.waiting:
-        out.print("nothing waits for devices and nothing runs", highlight=False)
+        out.print("nothing waits for devices and nothing runs")
 
 
 def explain(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -91,7 +91,7 @@ def priority(
     if as_json:
         print_json(job)
     else:
-        out.print(f"{job.id}  {job.status}, priority {job.priority}", highlight=False)
+        out.print(f"{job.id}  {job.status}, priority {job.priority}")
 
 
 def workers(*, as_json: AsJson = False) -> None:
@@ -102,7 +102,7 @@ def workers(*, as_json: AsJson = False) -> None:
         print_json(found)
         return
     if not found:
-        out.print("no worker runs; start one with: stillhouse worker", highlight=False)
+        out.print("no worker runs; start one with: stillhouse worker")
         return
     rows = [
         {
@@ -153,7 +153,7 @@ def print_job(job: Job, *, as_json: bool) -> None:
     if as_json:
         print_json(job)
     else:
-        out.print(f"{job.id}  {job.status}{asked_text(job)}", highlight=False)
+        out.print(f"{job.id}  {job.status}{asked_text(job)}")
 
 
 def asked_text(job: Job) -> str:
@@ -188,6 +188,6 @@ def _print_worker(worker: Worker, *, as_json: bool) -> None:
     if as_json:
         print_json(worker)
         return
-    out.print(f"{worker.id}  {_state(worker)}", highlight=False)
+    out.print(f"{worker.id}  {_state(worker)}")
     if worker.draining and worker.job_ids:
-        err.print(f"still on it: {', '.join(worker.job_ids)}", highlight=False)
+        err.print(f"still on it: {', '.join(worker.job_ids)}")

@@ -32,7 +32,7 @@ def report_card(report: Mapping[str, Any]) -> Table:
             latency_ms = card.get("latency_ms") or {}
             table.add_row(
                 role,
-                _percent(card.get("test_accuracy")) or _score(card.get("test_score")),
+                test_score(report, role),
                 *(_shown(card, metric) for metric in shown),
                 _count(card.get("parameters")),
                 size_text(card.get("bytes")),
@@ -41,6 +41,21 @@ def report_card(report: Mapping[str, Any]) -> Table:
                 style="bold" if role == "student" else "",
             )
     return table
+
+
+def test_score(figures: Mapping[str, Any] | None, role: str) -> str:
+    """A network's figure on the test split, of a report or of a job's ``result``; empty where there is none."""
+    card = (figures or {}).get(role) or {}
+    return _percent(card.get("test_accuracy")) or _score(card.get("test_score"))
+
+
+def gain_text(figures: Mapping[str, Any] | None) -> str:
+    """The student's gain over the control, of a report or of a job's ``result``; empty without a control."""
+    gain = (figures or {}).get("gain")
+    if gain is None:
+        return ""
+    student = (figures or {}).get("student") or {}
+    return gain_words(gain, interval=None, num_seeds=1, rows=None, in_points=student.get("test_accuracy") is not None)
 
 
 def _info(report: Mapping[str, Any]) -> TaskInfo | None:

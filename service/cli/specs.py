@@ -64,10 +64,10 @@ def _print_faults(faults: list[FieldError], places: dict[str, tuple[int, int]], 
         typer.echo(json.dumps({"errors": fields}, indent=2))
         return
     err.print("error: ", style="bold red", end="")
-    err.print(f"the spec has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:", highlight=False)
+    err.print(f"the spec has {len(faults)} {'fault' if len(faults) == 1 else 'faults'}:")
     for fault, line, column in placed:
         text = f"  {name}:{line}:{column}: {fault.pointer or '/'}: {fault.message}"
-        err.print(text, highlight=False, markup=False, soft_wrap=True)
+        err.print(text, markup=False)
 
 
 def _place(pointer: str, places: dict[str, tuple[int, int]]) -> tuple[int, int]:

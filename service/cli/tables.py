@@ -12,6 +12,9 @@ from rich.table import Table
 
 from service.cli.terminal import out
 
+_LEAST_WIDE = 12
+"""Cells that a column has which wraps."""
+
 
 def print_json(what: BaseModel | Sequence[BaseModel]) -> None:
     """Prints a model as an object, several as a list."""
@@ -22,13 +25,24 @@ def print_json(what: BaseModel | Sequence[BaseModel]) -> None:
 
 
 def print_rows(rows: Sequence[dict[str, Any]], *, wide: Sequence[str] = ()) -> None:
-    """Prints a line for each row below the field names; the columns of ``wide`` wrap in a narrow terminal."""
+    """Prints a line for each row below the field names; the columns of ``wide`` wrap in a narrow terminal.
+
+    In one that is too narrow for the others, each row is some lines, one for each field: nothing is cut.
+    """
+    shown = [{name: cell(value) for name, value in row.items()} for row in rows]
+    columns = list(shown[0]) if shown else []
+    widths = {name: max(map(cell_len, (name, *(row[name] for row in shown)))) for name in columns}
+    if sum(min(width, _LEAST_WIDE) if name in wide else width for name, width in widths.items()) + 2 * len(columns) > out.width:
+        for row in shown:
+            print_fields(row)
+            out.print()
+        return
     table = Table(box=None, pad_edge=False)
-    for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold", no_wrap=column not in wide)
-    for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
-    out.print(table, highlight=False, markup=False)
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=name not in wide)
+    for row in shown:
+        table.add_row(*row.values())
+    out.print(table, markup=False)
 
 
 def print_explained(rows: Sequence[dict[str, Any]], explanations: Sequence[str]) -> None:
@@ -38,18 +52,20 @@ def print_explained(rows: Sequence[dict[str, Any]], explanations: Sequence[str])
     indent = " " * (widths[0] + 2) if widths else ""
     for line, explanation in zip(lines, ["", *explanations], strict=True):
         texts = (set_cell_size(text, width) for text, width in zip(line, widths, strict=True))
-        out.print("  ".join(texts).rstrip(), highlight=False, markup=False, soft_wrap=True)
+        out.print("  ".join(texts).rstrip(), markup=False)
         if explanation:
-            out.print(f"{indent}{explanation}", highlight=False, markup=False, soft_wrap=True, style="dim")
+            out.print(f"{indent}{explanation}", markup=False, style="dim")
 
 
 def print_fields(fields: dict[str, Any]) -> None:
     """Prints a line for each field that has a value."""
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in fields.items():
         if value not in (None, ""):
             table.add_row(name, str(value))
-    out.print(table, highlight=False, markup=False)
+    out.print(table, markup=False)
 
 
 def cell(value: Any) -> str:

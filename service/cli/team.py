@@ -129,7 +129,7 @@ def create_key(
         print_json(made)
     else:
         typer.echo(made.key)
-        err.print(f"{made.id}: it cannot be shown again", highlight=False)
+        err.print(f"{made.id}: it cannot be shown again")
 
 
 @keys.command("revoke")

@@ -137,5 +137,5 @@ def _cache(folder: Path | None, max_bytes: int) -> "NetworkCache | None":
 
 def print_student(student: Path) -> None:
     """Prints where the student is and how to load it."""
-    out.print(f"\nThe student is in [bold]{student}[/bold]. Load it with:\n", highlight=False, soft_wrap=True)
-    out.print(how_to_load(student), highlight=False, markup=False, soft_wrap=True)
+    out.print(f"\nThe student is in [bold]{student}[/bold]. Load it with:\n")
+    out.print(how_to_load(student), markup=False)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from service.cli import app
+from service.cli.failure import CommandFailed
 from service.client import Client, Conflict, InvalidSpec, Job, NotFound, Unauthenticated
 from service.embedded.stack import Stack
 from service.spec.data import DatasetSpec
@@ -211,3 +214,36 @@ def test_the_command_line_finds_the_service_by_its_folder(
     assert "student/validation_accuracy" in run("metrics", done.id).stdout
     refused = run("cancel", done.id)
     assert refused.returncode in {0, 2}, "cancelling what has ended is harmless or refused, never a defect"
+
+
+def test_a_command_takes_a_name_or_the_beginning_of_an_id_and_compares_what_is_there(
+    running_stack: Stack, client: Client, done: Job, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLHOUSE_HOME", str(running_stack.folder))
+    other = client.submit({**spec, "name": "found by it", "depends_on": [done.id], "training": {"epochs": 100_000}})
+
+    def run(*arguments: str) -> str:
+        answer = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+        assert answer.exit_code == 0, answer.output
+        return answer.stdout
+
+    assert json.loads(run("show", "found by it"))["id"] == other.id
+    assert json.loads(run("show", other.id[: len("job_") + 18]))["id"] == other.id
+    assert json.loads(run("show", other.id.removeprefix("job_").upper()))["id"] == other.id
+    assert json.loads(run("diff", done.id, "found by it"))["/training/epochs"] == [4, 100_000]
+    compared = json.loads(run("compare", "found by it", done.id))
+    assert compared["jobs"][done.id]["result"]["student"]["test_accuracy"] > 0.2
+    assert compared["differing_fields"]["/training/epochs"] == [4, 100_000], "the best comes first"
+    with pytest.raises(CommandFailed, match="no job's id begins with 'nothing'"):
+        run("show", "nothing")
+    with pytest.raises(CommandFailed, match=r"'job_' may be \d+ jobs; write more of the id:\n  job_"):
+        run("show", "job_")
+    for command in ("download", "report"):
+        with pytest.raises(CommandFailed, match="has not ended: it is ") as early:
+            run(command, "found by it")
+        assert early.value.exit_code == 1
+    never_ran = client.submit({**spec, "depends_on": [other.id]}).id
+    client.cancel(never_ran)
+    client.cancel(other.id, keep="none")
+    with pytest.raises(CommandFailed, match="has left no files: it is cancelled"):
+        run("download", never_ran, "--out", str(tmp_path))
