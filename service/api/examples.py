@@ -166,11 +166,15 @@ REPORT: dict[str, Any] = {
     "gain": None,
     "gain_interval": None,
     "gain_seeds": 1,
+    "over_teacher": -0.025,
+    "over_teacher_interval": [-0.0436, -0.0064],
     "compression": {"parameters": 56.65, "bytes": 51.5, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
     "exports": [],
     "seeds": None,
     "warnings": [],
     "environment": {"device": "cpu", "threads": 2, "python": "3.12.4", "torch": "2.13.0", "platform": "Linux x86_64"},
+    "verdict": "1/57 of the teacher's parameters, 3.7 times faster at batch 1, 2.50 points below the teacher (one run, 95% "
+    "interval -4.36 to -0.64, 359 samples)",
 }
 
 

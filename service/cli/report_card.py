@@ -8,6 +8,7 @@ from rich.text import Text
 
 from service.spec.gain_words import gain_words
 from service.spec.tasks import TASKS, ShownMetric, TaskInfo
+from service.spec.verdict import verdict
 
 _ROLES = ("teacher", "control", "student")
 
@@ -64,27 +65,9 @@ def _info(report: Mapping[str, Any]) -> TaskInfo | None:
 
 
 def _caption(report: Mapping[str, Any]) -> Text:
-    parts = []
-    compression = report.get("compression") or {}
-    if compression.get("parameters"):
-        parts.append(f"{compression['parameters']:.1f}× fewer parameters than the teacher")
-    if report.get("gain") is not None:
-        student = report.get("student") or {}
-        gain = gain_words(
-            report["gain"],
-            interval=report.get("gain_interval"),
-            num_seeds=report.get("gain_seeds", 1),
-            rows=student.get("test_rows"),
-            in_points=student.get("test_accuracy") is not None,
-            counted="samples" if (info := _info(report)) is None else info.counted,
-        )
-        parts.append(f"{gain} over the control, the same student without a teacher")
+    parts = [report.get("verdict") or verdict(report)]
     if report.get("score_with_teacher") is not None:
         parts.append(f"{report['score_with_teacher']:.4f} while the student reads its teacher's output")
-    over_seeds = (report.get("seeds") or {}).get("student")
-    if over_seeds:
-        spread = "" if over_seeds["half_width"] is None else f" ± {over_seeds['half_width']:.4f}"
-        parts.append(f"{over_seeds['mean']:.4f}{spread} over {len(over_seeds['values'])} seeds")
     warnings = [f"warning: {warning['message']}" for warning in report.get("warnings") or []]
     return Text("\n").join([Text("; ".join(parts)), *(Text(warning, style="yellow") for warning in warnings)])
 

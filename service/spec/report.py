@@ -5,12 +5,13 @@ evaluation on the validation split, and their accuracy is that on the test split
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from service.spec.canvas import ImageFit
 from service.spec.tasks import TaskName
+from service.spec.verdict import verdict
 from service.spec.warning_message import WarningMessage
 
 
@@ -343,6 +344,10 @@ class Report(_Card):
     where it holds 0 no difference is shown. Null where there is none."""
     gain_seeds: int = 1
     """Seeds that ``gain`` is the mean of."""
+    over_teacher: float | None = None
+    """The student's test score less the teacher's, over several seeds the mean; null where no labels compare the two."""
+    over_teacher_interval: tuple[float, float] | None = None
+    """95 % interval of ``over_teacher``, as that of ``gain``. Null where there is none."""
     compression: Compression
     """How much smaller and faster the student is."""
     exports: list[ExportCard] = []
@@ -353,6 +358,14 @@ class Report(_Card):
     """What to know before the student is used; empty where nothing was found."""
     environment: EnvironmentCard
     """What the job ran on."""
+    verdict: str = ""
+    """The whole in one sentence; of a report without one, made of its figures."""
+
+    @model_validator(mode="after")
+    def _has_a_verdict(self) -> Self:
+        if not self.verdict:
+            self.verdict = verdict(self.model_dump(mode="json"))
+        return self
 
     def headline(self) -> dict[str, Any]:
         """The few figures that a job carries as its ``result``."""
@@ -362,6 +375,7 @@ class Report(_Card):
             return {**figures, "parameters": card.parameters, "bytes": card.bytes}
 
         return {
+            "verdict": self.verdict,
             "teacher": brief(self.teacher),
             "student": brief(self.student),
             "control": brief(self.control) if self.control else None,
@@ -371,6 +385,8 @@ class Report(_Card):
             "gain": self.gain,
             "gain_interval": self.gain_interval and list(self.gain_interval),
             "gain_seeds": self.gain_seeds,
+            "over_teacher": self.over_teacher,
+            "over_teacher_interval": self.over_teacher_interval and list(self.over_teacher_interval),
             "test_rows": self.student.test_rows,
             "warnings": [warning.model_dump() for warning in self.warnings],
         }

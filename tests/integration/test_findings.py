@@ -43,6 +43,10 @@ def test_a_student_of_a_teacher_that_knows_nothing_is_told_of_everywhere(tmp_pat
     low, high = card["gain_interval"]
     assert low < card["gain"] < high < 0
     assert card["gain_seeds"] == 1
+    assert card["over_teacher"] == pytest.approx(card["student"]["test_score"] - card["teacher"]["test_score"])
+    low, high = card["over_teacher_interval"]
+    assert low < card["over_teacher"] < high
+    assert events[-1].result["verdict"] == card["verdict"]
     rows = card["student"]["test_rows"]
     assert rows == card["data"]["rows"]["test"] == card["data"]["labelled_rows"]["test"]["label"]
     low, high = card["student"]["test_interval"]
@@ -53,8 +57,13 @@ def test_a_student_of_a_teacher_that_knows_nothing_is_told_of_everywhere(tmp_pat
     assert (events[-1].result["gain_interval"], events[-1].result["test_rows"]) == (card["gain_interval"], rows)
     model_card = (folder / "README.md").read_text(encoding="utf-8")
     assert "## Warnings" in model_card
-    assert all(words in model_card for words in (found[of_student], f"on {rows} samples)", f": {rows} samples, 95% interval"))
+    assert all(
+        words in model_card
+        for words in (card["verdict"], found[of_student], f"on {rows} samples)", f": {rows} samples, 95% interval")
+    )
     page = (folder / "report.html").read_text(encoding="utf-8")
+    assert card["verdict"].startswith(("No better than", "Worse than"))
+    assert "of a teacher that may be guessing" in card["verdict"]
     assert "<h2>Warnings</h2>" in page
     assert "one run, 95% interval" in page
 

@@ -20,7 +20,7 @@ from worker.export.adapter import check_adapter, export_adapter
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
 from worker.job.error_mapping import as_spec_error
-from worker.job.findings import gain_findings, student_findings, teacher_findings
+from worker.job.findings import gain_findings, reference_findings, student_findings, teacher_findings
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
 from worker.job.roles import CONTROL, STUDENT, Role, adapter_folder, by_name, roles_by_seed
@@ -103,6 +103,11 @@ def evaluate_and_export(
             )
         seeds = _seeds_card(job.spec, dict(replicate_scores) | {role: each.test.result for role, each in assessed.items()})
         gain = _gain(assessed, seeds, outputs, job.data)
+        agreement = task.agreement(teacher_outputs, outputs["student"], targets, only=teachers.teaches)
+        over_teacher = None
+        if agreement.value is not None and teachers.teaches is None:
+            over_teacher = _over_teacher(assessed, seeds, outputs["student"], teacher_outputs, job.data)
+        is_teacher_told = any(warning.code == "teacher_at_chance" for warning in warnings)
         report = make_report(
             spec=job.spec,
             job_id=job_id,
@@ -112,12 +117,16 @@ def evaluate_and_export(
             assessed=assessed,
             score_with_teacher=_score_with_teacher(job, teachers, test, trained),
             ensemble_score=_ensemble_score(job, outputs, test),
-            agreement=task.agreement(teacher_outputs, outputs["student"], targets, only=teachers.teaches),
+            agreement=agreement,
             validation_agreement=_validation_agreement(networks["student"], teachers, job.data),
             exports=exports,
             adapters=adapters,
-            warnings=[*warnings, *_findings(job.data, networks["student"], teachers, assessed, outputs, gain)],
+            warnings=[
+                *warnings,
+                *_findings(job.data, networks, teachers, assessed, outputs, gain, is_teacher_told=is_teacher_told),
+            ],
             gain=gain,
+            over_teacher=over_teacher,
             seeds=seeds,
         )
         write_documents(result, report=report, spec=pinned_spec(job.submitted, job.revisions))
@@ -147,19 +156,40 @@ def _gain(assessed: Mapping[str, Assessed], seeds: SeedsCard | None, outputs: Ma
     return Gain(student.score - control.score, interval, 1)
 
 
+def _over_teacher(
+    assessed: Mapping[str, Assessed], seeds: SeedsCard | None, student: Tensor, teacher: Tensor, data: Data
+) -> Gain | None:
+    """What the student scores over its teacher, over several seeds their mean; None where no labels compare the two."""
+    ours, theirs = assessed["student"].test.result, assessed["teacher"].test.result
+    task = TASKS[data.task]
+    if ours is None or theirs is None or task.labelled_by_teacher:
+        return None
+    if seeds is not None and (half := seeds.student.half_width) is not None:
+        mean = seeds.student.mean - theirs.score
+        return Gain(mean, (mean - half, mean + half), len(seeds.seeds))
+    interval = task.paired_interval(student, teacher, data.splits["test"].labels, data.targets)
+    return Gain(ours.score - theirs.score, interval, 1)
+
+
 def _findings(
     data: Data,
-    student: TrainedNetwork,
+    networks: Mapping[str, TrainedNetwork],
     teachers: Teachers,
     assessed: Mapping[str, Assessed],
     outputs: Mapping[str, Tensor],
     gain: Gain | None,
+    *,
+    is_teacher_told: bool,
 ) -> Iterator[WarningMessage]:
     """What the figures of the test split show against the student, its teacher or its gain."""
     task, test = TASKS[data.task], data.splits["test"]
-    yield from student_findings(compare_with_guess(student, outputs["student"], test, data))
+    yield from student_findings(compare_with_guess(networks["student"], outputs["student"], test, data))
+    if not is_teacher_told:
+        for role, teacher in teachers.members.items():
+            yield from reference_findings("teacher", compare_with_guess(teacher, outputs[role], test, data))
     if gain is None:
         return
+    yield from reference_findings("control", compare_with_guess(networks["control"], outputs["control"], test, data))
     in_points, rows = task.score_is_share(data.targets), assessed["student"].test.rows
     yield from gain_findings(
         gain.value,
@@ -169,12 +199,12 @@ def _findings(
         in_points=in_points,
         counted=task.info.counted,
     )
-    teacher, control = assessed["teacher"].test.result, assessed["control"].test.result
-    if teachers.teaches is None and teacher is not None and control is not None:
+    taught, control = assessed["teacher"].test.result, assessed["control"].test.result
+    if teachers.teaches is None and taught is not None and control is not None:
         together = teachers.combine([outputs[role] for role in teachers.members])
         difference = task.paired_interval(together, outputs["control"], test.labels, data.targets)
         untuned = [each.source for each in teachers.members.values() if each.start is not None and not each.start.tuned]
-        yield from teacher_findings(difference, teacher=teacher.score, control=control.score, untuned=untuned)
+        yield from teacher_findings(difference, teacher=taught.score, control=control.score, untuned=untuned)
 
 
 def _validation_result(network: TrainedNetwork, split: Split, data: Data) -> EvaluationResult | None:

@@ -4,6 +4,7 @@ Invariant: a sentence stands on an interval, so that few rows accuse nobody; whe
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from service.spec.gain_words import gain_words
 from service.spec.warning_message import WarningMessage
@@ -28,6 +29,27 @@ def student_findings(compared: Sequence[GuessComparison]) -> Iterator[WarningMes
             else "Do not use it: look at the teacher's score, the labels and the length of the training."
         )
         yield WarningMessage(code=code, message=f"{found}: it has {each}. {remedy}")
+
+
+def reference_findings(role: Literal["teacher", "control"], compared: Sequence[GuessComparison]) -> Iterator[WarningMessage]:
+    """What is found of a network that the student is compared with by its scores on the test split, by target."""
+    name, means = {
+        "teacher": ("The teacher", "What the student has of it is worth as much"),
+        "control": (
+            "The control, the same student without the teacher,",
+            "A gain over it does not say what the teacher is worth",
+        ),
+    }[role]
+    for each in compared:
+        if each.is_better:
+            continue
+        of = f" of {each.target!r}" if len(compared) > 1 else ""
+        guesses = each.is_worse or each.is_near_chance
+        found = f"{name} is {'no' if guesses else 'not shown to be'} better than a constant guess{of}: it has {each}."
+        remedy = "train it for longer, or with another learning rate" if guesses else "measure it on more test rows"
+        yield WarningMessage(
+            code=f"{role}_{'at_chance' if guesses else 'not_shown_better'}", message=f"{found} {means}: {remedy}."
+        )
 
 
 def gain_findings(

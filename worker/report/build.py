@@ -62,7 +62,7 @@ class Assessed:
 
 @dataclass(frozen=True)
 class Gain:
-    """What the student scores over its control, on the test split."""
+    """What the student scores over another network, on the test split."""
 
     value: float
     """Over several seeds the mean."""
@@ -83,6 +83,7 @@ def make_report(
     exports: Sequence[Exported] = (),
     adapters: Mapping[str, AdapterCard] | None = None,
     gain: Gain | None = None,
+    over_teacher: Gain | None = None,
     seeds: SeedsCard | None = None,
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
@@ -144,6 +145,8 @@ def make_report(
         gain=None if gain is None else gain.value,
         gain_interval=None if gain is None else gain.interval,
         gain_seeds=1 if gain is None else gain.num_seeds,
+        over_teacher=None if over_teacher is None else over_teacher.value,
+        over_teacher_interval=None if over_teacher is None else over_teacher.interval,
         compression=Compression(
             parameters=teacher.parameters / student.parameters,
             bytes=teacher.bytes / student.bytes,

@@ -1,9 +1,11 @@
-"""What is said of a teacher beside the control: where it is shown to be worse, and whether fine-tuning would be a remedy."""
+"""What is said of a teacher beside the control, where it is shown to be worse, and of a control that learnt nothing."""
+
+from typing import Literal
 
 import pytest
 
-from worker.evaluation.evidence import Interval
-from worker.job.findings import teacher_findings
+from worker.evaluation.evidence import ClassComparison, Interval, wilson_interval
+from worker.job.findings import reference_findings, teacher_findings
 
 
 @pytest.mark.parametrize("difference", [None, (-0.02, 0.01), (0.01, 0.05)])
@@ -19,3 +21,22 @@ def test_a_teacher_that_is_worse_is_told_to_be_trained_longer_or_else_to_be_tune
     assert "Train it for longer" in trained.message
     assert given.message.startswith("The teacher model:a + hub:anna/b@0123 was not fine-tuned on these data")
     assert "Give it a training" in given.message
+
+
+@pytest.mark.parametrize("role", ["teacher", "control"])
+@pytest.mark.parametrize(
+    ("right", "rows", "code", "words"),
+    [
+        (12, 24, "not_shown_better", "measure it on more test rows"),
+        (120, 240, "at_chance", "train it for longer"),
+        (40, 240, "at_chance", "train it for longer"),
+        (180, 240, None, ""),
+    ],
+)
+def test_what_the_student_is_compared_with_is_told_of_where_it_may_guess(
+    role: Literal["teacher", "control"], right: int, rows: int, code: str | None, words: str
+) -> None:
+    compared = ClassComparison("label", right / rows, wilson_interval(right / rows, rows), constant=0.5, rows=rows)
+    found = list(reference_findings(role, [compared]))
+    assert [each.code for each in found] == ([] if code is None else [f"{role}_{code}"])
+    assert all(words in each.message and f"of {rows} rows right" in each.message for each in found)
