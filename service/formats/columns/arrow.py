@@ -42,6 +42,11 @@ def plain(column: pa.Array) -> pa.Array:
     return column if type_ == column.type else column.cast(type_)
 
 
+def type_name(type_: pa.DataType) -> str:
+    """What a type is called, for people: the names of a struct's fields are in it, which may hold anything."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(type_)[:100])
+
+
 def is_string(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from service.errors import InvalidFile
-from service.formats.columns.arrow import HOW_TO_EMBED, is_binary, is_string, refuse_paths
+from service.formats.columns.arrow import HOW_TO_EMBED, is_binary, is_string, refuse_paths, type_name
 from service.formats.media.check import MediaFiles
 from service.formats.media.encoded import EncodedAudio
 from service.spec.data import Column
@@ -45,6 +45,6 @@ class AudioColumn:
             refuse_paths(column, place=place, first_row=first_row)
             column = pc.struct_field(column, "bytes")
         if not is_binary(column.type):
-            what = f"{place} is of {str(column.type)[:100]}; sound is the bytes of a WAV or FLAC file, which say its rate"
+            what = f"{place} is of {type_name(column.type)}; sound is the bytes of a WAV or FLAC file, which say its rate"
             raise InvalidFile(f"{what}; of paths, {HOW_TO_EMBED}" if is_string(column.type) else what)
         return column

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidFile
 from service.formats.chunk import CHUNK_BYTES
-from service.formats.columns.arrow import HOW_TO_EMBED, file_bytes, is_binary, is_list, is_string, refuse_paths, where_null
+from service.formats.columns.arrow import (
+    HOW_TO_EMBED,
+    file_bytes,
+    is_binary,
+    is_list,
+    is_string,
+    refuse_paths,
+    type_name,
+    where_null,
+)
 from service.formats.media.check import MediaFiles
 from service.formats.media.encoded import EncodedImage
 from service.formats.media.image import ImageShape, check_values, image_shape
@@ -76,7 +85,7 @@ class ImageColumn:
         if is_list(column.type):
             numbers = _nested_numbers(column, place=place, first_row=first_row)
             return check_values(numbers, place=place, first_row=first_row)
-        what = f"{place} is of {str(column.type)[:100]}; images are the bytes of an image file, or nested lists of numbers"
+        what = f"{place} is of {type_name(column.type)}; images are the bytes of an image file, or nested lists of numbers"
         raise InvalidFile(f"{what}; of paths, {HOW_TO_EMBED}" if is_string(column.type) else what)
 
 
@@ -101,7 +110,7 @@ def _nested_numbers(column: pa.Array, *, place: str, first_row: int) -> NDArray[
         row = first_row + int(np.argmax(where_null(column))) // math.prod(shape[1:])
         raise InvalidFile(f"{place}, row {row}: a number is missing; fill it or drop the row")
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise InvalidFile(f"{place} holds lists of {str(column.type)[:100]}; pixels are numbers")
+        raise InvalidFile(f"{place} holds lists of {type_name(column.type)}; pixels are numbers")
     numbers: NDArray[np.generic] = column.to_numpy(zero_copy_only=False).reshape(shape)
     if numbers.dtype.kind == "f" or numbers.dtype == np.uint8:
         return numbers

@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 
 from service.errors import InvalidFile
 from service.formats.chat import HOW_TO_WRITE_CHAT, TOOLS_COLUMN, Chat, check_chats
-from service.formats.columns.arrow import is_list
+from service.formats.columns.arrow import is_list, type_name
 from service.formats.text import CharacterLimit
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
@@ -21,7 +21,7 @@ class MessagesColumn:
 
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
-        self._dtype = str(first.type)[:200]
+        self._dtype = type_name(first.type)
         self._limit = CharacterLimit(max_unpacked_bytes, "chats")
         if not is_list(first.type) or not pa.types.is_struct(first.type.value_type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings, and {HOW_TO_WRITE_CHAT}")

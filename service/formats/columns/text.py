@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from service.errors import InvalidFile
-from service.formats.columns.arrow import is_list, is_string, strings
+from service.formats.columns.arrow import is_list, is_string, strings, type_name
 from service.formats.text import HOW_TO_WRITE_CHATS, CharacterLimit, check_texts
 from service.spec.data import Column
 from service.spec.warning_message import WarningMessage
@@ -17,7 +17,7 @@ class TextColumn:
 
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
-        self._dtype = str(first.type)[:200]
+        self._dtype = type_name(first.type)
         self._limit = CharacterLimit(max_unpacked_bytes, "texts")
         if is_list(first.type) and pa.types.is_struct(first.type.value_type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; texts are strings: {HOW_TO_WRITE_CHATS}")

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from service.errors import InvalidFile
-from service.formats.columns.arrow import is_list, is_string
+from service.formats.columns.arrow import is_list, is_string, type_name
 from service.formats.text import CharacterLimit
 from service.formats.words import HOW_TO_MARK_SPANS, HOW_TO_TAG, HOW_TO_WRITE_SPANS, check_tokens
 from service.spec.data import Column
@@ -21,7 +21,7 @@ class TokensColumn:
 
     def __init__(self, name: str, first: pa.Array, *, num_rows: int, max_unpacked_bytes: int, skip_broken: bool) -> None:
         self._name = name
-        self._dtype = str(first.type)[:200]
+        self._dtype = type_name(first.type)
         self._limit = CharacterLimit(max_unpacked_bytes, "words")
         if not is_list(first.type) or not is_string(first.type.value_type):
             raise InvalidFile(f"column {name!r} is of {self._dtype}; words are lists of strings, a list a row")
@@ -43,7 +43,7 @@ def check_list_type(name: str, type_: pa.DataType, kind: TargetKind, *, has_name
     if pa.types.is_null(type_):
         return
     inner = type_.value_type if is_list(type_) else None
-    found = f"column {name!r} is of {str(type_)[:100]}"
+    found = f"column {name!r} is of {type_name(type_)}"
     if kind == "tags":
         if inner is not None and pa.types.is_integer(inner) and not has_names:
             raise InvalidFile(

@@ -33,6 +33,7 @@ from service.formats.chunk import (
 )
 from service.formats.media.image import ImageShape, check_values, image_shape
 from service.formats.targets.label import BOOLEANS, HOW_TO_REGRESS, MAX_CLASS_NAME_CHARACTERS, class_indices
+from service.formats.targets.list_label import check_width
 from service.spec.data import Column
 from service.spec.tasks import TargetKind
 from service.spec.warning_message import WarningMessage
@@ -99,7 +100,8 @@ class NpzTable:
             self._check_pairs(there)
             self._shape = self._check_shapes()
             self.targets = {column: _target_kind(by_split) for column, by_split in self._targets.items()}
-            self.class_names = {column: list(BOOLEANS) for column in self.targets if self._type(column) == "bool"}
+            labels = [column for column, kind in self.targets.items() if kind == "label"]
+            self.class_names = {column: list(BOOLEANS) for column in labels if self._type(column) == "bool"}
             self._close = stack.pop_all()
         self.splits = {split: array.shape[0] for split, array in self._images.items()}
 
@@ -290,6 +292,8 @@ def _check_target(target: _Array, image: _Array) -> None:
             f"{target.place} has shape {target.shape}, not (rows,): a label is one integer, or a list of 0 and 1 or of "
             f"probabilities for the classes, (rows, classes); {remedy}"
         )
+    if len(target.shape) == 2:
+        check_width(target.shape[1], place=target.place)
     if image.shape[0] != target.shape[0]:
         raise InvalidFile(
             f"{image.place} has {image.shape[0]} rows and {target.place} {target.shape[0]}; each image takes one label"

@@ -29,7 +29,17 @@ from service.formats.chunk import (
     check_split_name,
     divide,
 )
-from service.formats.columns.arrow import check_batch, is_list, is_string, plain, plain_type, strings, where_null, whole_strings
+from service.formats.columns.arrow import (
+    check_batch,
+    is_list,
+    is_string,
+    plain,
+    plain_type,
+    strings,
+    type_name,
+    where_null,
+    whole_strings,
+)
 from service.formats.columns.audio import AudioColumn
 from service.formats.columns.image import ImageColumn
 from service.formats.columns.messages import MESSAGES_FIELD, MessagesColumn, chats_of
@@ -122,7 +132,7 @@ class ParquetTable:
             if field.name in self._inputs:
                 found[field.name] = self._inputs[field.name].describe()
             else:
-                found[field.name] = Column(kind=self.targets.get(field.name, "other"), dtype=str(field.type)[:200])
+                found[field.name] = Column(kind=self.targets.get(field.name, "other"), dtype=type_name(field.type))
         return found
 
     def chunks(self) -> Iterator[Chunk]:
@@ -181,7 +191,7 @@ class ParquetTable:
 
     def _target_kind(self, column: str) -> TargetKind:
         type_ = self._schema.field(column).type
-        found = f"column {column!r} is of {str(type_)[:100]}"
+        found = f"column {column!r} is of {type_name(type_)}"
         if self._selection.has_answers:
             if not is_string(type_) and not is_list(type_):
                 raise InvalidFile(f"{found}; the answers of a {self._selection.task} are strings: name another column, or none")

@@ -50,6 +50,10 @@ class ListTally(TargetTally):
     _rows: dict[str, list[NDArray[np.float64] | None]] = field(default_factory=dict)
     """Every list by split, as numbers: codes of names, or what the file has."""
 
+    def __post_init__(self) -> None:
+        for name in self.names or ():
+            check_class_name(name, place=f"column {self.column!r}")
+
     def empty(self, num_rows: int) -> list[Any]:
         return [None] * num_rows
 
@@ -72,15 +76,21 @@ class ListTally(TargetTally):
             return self._several(names, lambda row: order[row.astype(np.int64)])
         if not self._all_whole:
             return self._probabilities()
-        if len(self._lengths) == 1 and max(self._lengths) > 1 and not self._first_beyond_one:
-            self.is_one_hot = not self._first_not_one
-            if self.is_one_hot or self._first_repeat:
-                return self._of_places(max(self._lengths))
+        return self._of_places(max(self._lengths)) if self._are_places() else self._indices()
+
+    def _are_places(self) -> bool:
+        """Whether whole numbers are 0 and 1, one for each class. Raises InvalidFile if they may be indices too."""
+        if len(self._lengths) > 1 or max(self._lengths) < 2 or self._first_beyond_one:
+            return False
+        if self._first_repeat or self.names is None:
+            return True
+        # Every list is a 0 and a 1, which as indices of two classes say nothing, and as places are no indices of names.
+        if len(self.names) == 2:
             raise InvalidFile(
-                f"column {self.column!r} holds lists of 0 and 1, one of each, which may be indices or places: write the names of "
-                "the classes instead"
+                f"column {self.column!r} holds a 0 and a 1 in every list, beside the names of two classes: they may be indices "
+                "or places; write the names of each row's classes instead"
             )
-        return self._indices()
+        return False
 
     def _checked(self, value: Any, chunk: Chunk, index: int) -> NDArray[np.float64]:
         place = chunk.place(self.column, index)
@@ -91,7 +101,7 @@ class ListTally(TargetTally):
             row = np.array([self._code(each, place) for each in value], dtype=np.float64)
             is_other = bool(value) and self._highest >= 0
         elif all(isinstance(each, int | float) for each in value):
-            row = np.array(value, dtype=np.float64)
+            row = self._numbers(value, place)
             self._watch(row, place)
             is_other = bool(self._codes)
         else:
@@ -113,6 +123,12 @@ class ListTally(TargetTally):
             check_class_name(name, place=place)
             code = self._codes[name] = len(self._codes)
         return code
+
+    def _numbers(self, value: Sequence[float], place: str) -> NDArray[np.float64]:
+        try:
+            return np.array(value, dtype=np.float64)
+        except OverflowError as error:
+            raise InvalidFile(f"{place}: {value!s:.80} holds a number of hundreds of digits; {_HOW}") from error
 
     def _watch(self, row: NDArray[np.float64], place: str) -> None:
         """Notes what the numbers of a list cannot be."""
@@ -143,6 +159,7 @@ class ListTally(TargetTally):
 
     def _of_places(self, width: int) -> Settled:
         width = self._checked_width(width)
+        self.is_one_hot = not self._first_not_one
         counts = {
             name: [int(count) for count in sum((row for row in rows if row is not None), np.zeros(width))]
             for name, rows in self._rows.items()
@@ -188,13 +205,25 @@ class ListTally(TargetTally):
         return Settled(missing_counts=dict(self.missing_counts), classes=names, counts=counts, kind=kind, array=array)
 
     def _class_names(self, width: int) -> list[str]:
-        return self.names if self.names is not None and len(self.names) == width else [str(index) for index in range(width)]
+        if self.names is None:
+            return [str(index) for index in range(width)]
+        if len(self.names) != width:
+            raise InvalidFile(
+                f"column {self.column!r} ({self.first_list}) holds lists of {width} numbers, one for each class, and the file "
+                f"names {len(self.names)} classes: name each, or none"
+            )
+        return self.names
 
     def _checked_width(self, width: int) -> int:
-        if width > MAX_LISTED_CLASSES:
-            raise InvalidFile(f"column {self.column!r} has {width:,} classes in its lists; at most {MAX_LISTED_CLASSES:,} may be")
+        check_width(width, place=f"column {self.column!r}")
         if width < 2:
             raise InvalidFile(
                 f"column {self.column!r} ({self.first_list}) holds lists of {width} classes; two at least are needed"
             )
         return width
+
+
+def check_width(width: int, *, place: str) -> None:
+    """Raises InvalidFile if that are too many classes for lists of them."""
+    if width > MAX_LISTED_CLASSES:
+        raise InvalidFile(f"{place} has {width:,} classes in its lists; at most {MAX_LISTED_CLASSES:,} may be")

@@ -37,6 +37,13 @@ def test_lists_of_words_and_tags_are_read_so_too(tmp_path: Path, encode: Any) ->
     assert [np.asarray(codes).tolist() for codes in arrays.splits["train"].targets["tags"]] == [[0, 1], [1, 1]]
 
 
+@pytest.mark.parametrize("nested", [lambda name: {name: 1}, lambda name: [{name: 1}]], ids=["struct", "list"])
+def test_names_of_fields_that_no_database_stores_are_written_out(tmp_path: Path, nested: Any) -> None:
+    more = pa.array([nested("a\0b")] * 4)
+    path = write_parquet(tmp_path / "a.parquet", {"text": TEXTS, "label": NAMES, "more": more})
+    assert "struct<a\\x00b: int64>" in inspect(path, task=TASK).columns["more"].dtype
+
+
 @pytest.mark.parametrize("type_", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 @pytest.mark.parametrize("as_struct", [False, True])
 def test_image_files_are_read_from_every_type_of_bytes(tmp_path: Path, type_: pa.DataType, as_struct: bool) -> None:

@@ -52,13 +52,63 @@ def test_numbers_in_lists_of_any_length_are_indices(tmp_path: Path, write: Write
     np.testing.assert_array_equal(values(path), [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
 
 
-def test_indices_are_called_as_the_datasets_library_says(tmp_path: Path) -> None:
-    feature = {"feature": {"names": ["art", "sea", "sun"], "_type": "ClassLabel"}, "_type": "List"}
+def named(folder: Path, lists: list[Any], *names: str) -> Path:
+    """A file as the datasets library writes it, with the names of the classes whose indices the lists hold."""
+    feature = {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
-    table = pa.table({"text": ["a", "b"], "label": pa.array([[0, 2], [1]])}).replace_schema_metadata(metadata)
-    write_parquet(tmp_path / "a.parquet", table)
-    assert inspect(tmp_path / "a.parquet", task=TEXT).columns["label"].classes == ["art", "sea", "sun"]
-    np.testing.assert_array_equal(values(tmp_path / "a.parquet"), [[1, 0, 1], [0, 1, 0]])
+    table = pa.table({"text": [f"row {row}" for row in range(len(lists))], "label": pa.array(lists)})
+    return write_parquet(folder / "a.parquet", table.replace_schema_metadata(metadata))
+
+
+def test_indices_are_called_as_the_datasets_library_says(tmp_path: Path) -> None:
+    path = named(tmp_path, [[0, 2], [1]], "art", "sea", "sun")
+    assert inspect(path, task=TEXT).columns["label"].classes == ["art", "sea", "sun"]
+    np.testing.assert_array_equal(values(path), [[1, 0, 1], [0, 1, 0]])
+
+
+def test_a_0_and_a_1_in_every_list_are_indices_where_more_classes_have_names(tmp_path: Path) -> None:
+    path = named(tmp_path, [[0, 1], [1, 0]], "art", "sea", "sun")
+    assert inspect(path, task=TEXT).columns["label"].class_counts == {"train": [2, 2, 0]}
+    np.testing.assert_array_equal(values(path), [[1, 1, 0], [1, 1, 0]])
+
+
+def test_places_are_called_as_the_datasets_library_says(tmp_path: Path) -> None:
+    path = named(tmp_path, [[0, 1, 1], [1, 0, 0]], "art", "sea", "sun")
+    assert inspect(path, task=TEXT).columns["label"].classes == ["art", "sea", "sun"]
+    np.testing.assert_array_equal(values(path), [[0, 1, 1], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("lists", "names", "message"),
+    [
+        ([[0, 1], [1, 0]], ["art", "sea"], "they may be indices or places; write the names of each row's classes"),
+        ([[0, 1, 1], [1, 0, 0]], ["art", "sea"], "row 0.*lists of 3 numbers, .* names 2 classes"),
+        ([[0], [1, 2]], ["a\0", "b", "c"], "holds a NUL"),
+        ([[0], [1, 2]], ["a", "\ud800", "c"], "half a surrogate pair"),
+        ([[0], [1, 2]], ["a", "b", "c" * 2000], "has 2,000 characters"),
+    ],
+)
+def test_names_that_do_not_say_what_the_lists_hold_are_refused(
+    tmp_path: Path, lists: list[Any], names: list[str], message: str
+) -> None:
+    assert re.search(message, refusal(named(tmp_path, lists, *names), task=TEXT))
+
+
+def test_places_of_booleans_have_no_names(tmp_path: Path) -> None:
+    for shape in ((3, 2), (3, 4)):
+        path = write_npz(tmp_path / "a.npz", image=some_images(3, 4, 4), label=np.ones(shape, dtype=np.bool_))
+        assert inspect(path).columns["label"].classes == ["0", "1", "2", "3"][: shape[1]]
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_a_number_beyond_floats_in_a_list_is_refused_with_its_row(tmp_path: Path, number: int) -> None:
+    assert re.search("row 1.*hundreds of digits", refusal(jsonl(tmp_path, [[0], [number]]), task=TEXT))
+
+
+def test_an_array_of_more_classes_than_may_be_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    label = np.zeros((2, 2**24), dtype=np.uint8)
+    path = write_npz(tmp_path / "a.npz", compressed=True, image=some_images(2, 4, 4), label=label)
+    assert "16,777,216 classes in its lists; at most 10,000" in refusal(path)
 
 
 @in_both
