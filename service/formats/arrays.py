@@ -50,20 +50,24 @@ class SplitBuilder:
     inputs: NDArray[np.generic] | list[object]
     """Files of images as such, until the sizes of all are known."""
     targets: dict[str, TargetArray]
+    leaves_inputs: bool = False
+    """Whether inputs, and answers, stay in shards."""
     num_filled: int = field(default=0)
     rows: list[NDArray[np.int64]] = field(default_factory=list)
     lines: list[NDArray[np.int64]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally]) -> "SplitBuilder":
+    def of(cls, chunk: Chunk, *, num_rows: int, tallies: dict[str, TargetTally], leaves_inputs: bool = False) -> "SplitBuilder":
         first = chunk.inputs
         room = np.empty((num_rows, *first.shape[1:]), dtype=first.dtype) if isinstance(first, np.ndarray) else None
         targets = {column: tally.empty(num_rows) for column, tally in tallies.items()}
-        return cls(inputs=[] if room is None else room, targets=targets)
+        return cls(inputs=[] if room is None else room, targets=targets, leaves_inputs=leaves_inputs)
 
     def add(self, chunk: Chunk, tallies: dict[str, TargetTally]) -> None:
         start, stop = self.num_filled, self.num_filled + len(chunk.rows)
-        if isinstance(self.inputs, np.ndarray):
+        if self.leaves_inputs:
+            pass
+        elif isinstance(self.inputs, np.ndarray):
             self.inputs[start:stop] = cast(NDArray[np.generic], chunk.inputs)
         elif len(chunk.inputs) and isinstance(chunk.inputs[0], EncodedImage):
             self.inputs.extend(chunk.inputs)
@@ -71,7 +75,7 @@ class SplitBuilder:
             self.inputs.extend(decode(chunk.inputs))
         for column, tally in tallies.items():
             values = tally.add(chunk)
-            if len(chunk.inputs) or not isinstance(tally, AnswerTally):
+            if not (self.leaves_inputs and isinstance(tally, AnswerTally)):
                 cast(Any, self.targets[column])[start:stop] = values
         self.rows.append(chunk.rows)
         self.lines += [] if chunk.lines is None else [chunk.lines]

@@ -107,7 +107,8 @@ class ColumnSelection:
     """What becomes of a file that lacks a target: it is refused; it is refused if a column has almost that name, and else read
     with the target missing in every row; or it is read so at once."""
     leaves_inputs: bool = False
-    """Whether the inputs, and answers, of shards stay where they are: chunks have none, and targets alone are read."""
+    """Whether the inputs, and answers, of shards stay where they are: targets alone are read, and chunks have no inputs but
+    words, by which tags are checked."""
 
     @property
     def columns(self) -> tuple[str, ...]:

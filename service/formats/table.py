@@ -158,7 +158,9 @@ def read_dataset(
         filled: dict[str, SplitBuilder] = {}
         for chunk in read_chunks(table, selection):
             if chunk.split not in filled:
-                filled[chunk.split] = SplitBuilder.of(chunk, num_rows=table.splits[chunk.split], tallies=tallies)
+                filled[chunk.split] = SplitBuilder.of(
+                    chunk, num_rows=table.splits[chunk.split], tallies=tallies, leaves_inputs=leaves_inputs
+                )
             filled[chunk.split].add(chunk, tallies)
         settled = {column: tally.settle() for column, tally in tallies.items()}
         _refuse_classes(settled, tallies, numbers)

@@ -89,7 +89,7 @@ def as_words(chunk: Chunk, input_column: str) -> Chunk:
         return chunk
     texts = cast(Sequence[str], chunk.inputs)
     cut = [word_spans(text) for text in texts]
-    words = [[text[start:end] for start, end in found] for text, found in zip(texts, cut, strict=True)]
+    words = rows_of_words(texts)
     check_tokens(words, place=lambda index: chunk.place(input_column, index))
     targets: dict[str, Any] = {
         column: [
@@ -99,6 +99,11 @@ def as_words(chunk: Chunk, input_column: str) -> Chunk:
         for column in chunk.targets
     }
     return replace(chunk, inputs=words, targets=targets)
+
+
+def rows_of_words(inputs: Sequence[Any]) -> list[list[str]]:
+    """The words of some rows, which may be texts."""
+    return [[row[start:end] for start, end in word_spans(row)] if isinstance(row, str) else row for row in inputs]
 
 
 def _row_fault(value: object) -> str | None:

@@ -14,6 +14,7 @@ from tests.unit.formats.files import encoded, some_images, write_jsonl, write_np
 from tests.unit.formats.sounds import some_sound, sound_file
 
 SOURCE = "file:/data/set"
+ENCODER = "model:model_00000000000000000000000000"
 WORDS = ["red", "green", "blue", "dog", "cat", "house", "tree", "sun", "moon", "star", "river", "hill"]
 CNN: dict[str, Any] = {"name": "small-cnn", "width": 2}
 BERT: dict[str, Any] = {
@@ -41,11 +42,12 @@ WRITTEN: dict[str, Any] = {
     "method": {"name": "forward-kl"},
 }
 MIXED = [{"name": "flip"}, {"name": "crop", "padding": 2}, {"name": "mixup"}]
+WORDPIECE: dict[str, Any] = {"train": "wordpiece", "vocab_size": 80, "max_length": 10}
 TEXTS: dict[str, Any] = {
     "task": "text-classification",
     "teacher": {
         "architecture": BERT,
-        "tokenizer": {"train": "wordpiece", "vocab_size": 80, "max_length": 10},
+        "tokenizer": WORDPIECE,
         "training": {"epochs": 1, "batch_size": 16},
     },
     "student": {"architecture": BERT},
@@ -56,6 +58,14 @@ JOBS: dict[str, dict[str, Any]] = {
     "clips": CLASSIFIED | {"task": "audio-classification"},
     "texts": TEXTS,
     "pairs": TEXTS | {"dataset": {"input": ["text", "answer"]}},
+    "words": TEXTS
+    | {"task": "token-classification", "teacher": TEXTS["teacher"] | {"tokenizer": WORDPIECE | {"max_length": 20}}},
+    "sentences": {
+        "task": "sentence-embedding",
+        "teacher": {"source": ENCODER},
+        "student": {"architecture": BERT | {"config": BERT["config"] | {"max_position_embeddings": 32}}},
+        "method": {"name": "embedding"},
+    },
     "packed": WRITTEN | {"dataset": {"packing": "packed"}},
     "padded": WRITTEN | {"dataset": {"packing": "padded"}},
     "answered": WRITTEN | {"dataset": {"targets": ["answer"]}},
@@ -91,10 +101,15 @@ def _file(kind: str, folder: Path, count: int) -> Path:
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, random.integers(3, 12))) for _ in labels]
     rows: list[Mapping[str, Any]] = [
-        {"text": text, "label": f"c{label}", "answer": " ".join(text.split()[:2])}
+        {"text": text, "label": f"c{label}", "answer": " ".join(text.split()[:2]), "tokens": text.split(), "tags": _tags(text)}
         for text, label in zip(texts, labels, strict=True)
     ]
     return write_jsonl(folder / "set.jsonl", rows)
+
+
+def _tags(text: str) -> list[str | None]:
+    """Of words: a colour, none, which is no label, or another word."""
+    return [None if word == "sun" else "B-COLOUR" if word in WORDS[:3] else "O" for word in text.split()]
 
 
 def _images(labels: list[int]) -> Any:

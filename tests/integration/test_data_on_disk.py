@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.on_disk import JOBS, SOURCE, job, report_of, shards_of
+from tests.integration.on_disk import ENCODER, JOBS, SOURCE, job, report_of, shards_of
+from tests.integration.test_embeddings import save_encoder
 from tests.integration.test_methods import Recorder, student
 from worker.job.attempt import run
 from worker.protocol import Assignment, Failed, Finished, Stopped, Warned
@@ -15,6 +16,8 @@ def train(document: dict[str, Any], shards: Path, folder: Path, *, stop_at: int 
     folder.mkdir(exist_ok=True)
     recorder = Recorder(stop_at=stop_at)
     inputs = {SOURCE: shards}
+    if document["teacher"].get("source") == ENCODER:
+        inputs[ENCODER] = save_encoder(folder.parent / "encoder")
     run(Assignment(job_id="job", spec=document, folder=folder, num_threads=1, inputs=inputs, num_loaders=0), recorder)
     return recorder
 

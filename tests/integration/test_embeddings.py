@@ -31,7 +31,11 @@ def encoder(width: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder as ``AutoModel`` saves one, of other weights than the library's first ones, so that texts differ in it."""
-    folder = tmp_path_factory.mktemp("teacher")
+    return save_encoder(tmp_path_factory.mktemp("teacher"))
+
+
+def save_encoder(folder: Path) -> Path:
+    """The same in that folder."""
     tokenizer = train_tokenizer(list(load_languages().splits["train"].inputs)[:500], "wordpiece", 300)
     torch.manual_seed(0)
     model = BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **encoder(32)))

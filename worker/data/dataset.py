@@ -18,7 +18,7 @@ from service.formats import DataArrays, EncodedImage, RowPlaces, SplitArrays, re
 from service.spec.data import DatasetSpec, why_not_named
 from service.spec.data_fit import listed, transfer_split
 from service.spec.source import split_source
-from service.spec.tasks import TaskName
+from service.spec.tasks import TASKS, TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.builtin.digits import MAX_PIXEL
@@ -194,7 +194,7 @@ def _load(
     )
     if reading is None:
         return arrays, 255.0
-    stored = stored_splits(path, dataset.inputs, reading)
+    stored = stored_splits(path, dataset.inputs, reading, as_words=TASKS[task].reads_words)
     return replace(arrays, splits={name: replace(split, inputs=stored[name]) for name, split in arrays.splits.items()}), 255.0
 
 

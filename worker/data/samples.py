@@ -21,6 +21,7 @@ from worker.data.disk.view_maker import ViewMaker, ViewsAhead
 from worker.data.epoch import TransferRows
 from worker.data.tensors import (
     Inputs,
+    Mapped,
     SplitInputs,
     concatenate,
     home_of,
@@ -97,7 +98,7 @@ class Samples:
         """Moves a split to the device if it fits there, and preprocesses it at once if the result is small."""
         home = torch.device("cpu")
         inputs, labels, _, mask = preprocessing.read(split)
-        if isinstance(inputs, MappedRows | StoredInputs):
+        if isinstance(inputs, Mapped | StoredInputs):
             return cls(
                 inputs, labels, preprocessing, device, views=views, weights=split.weights, mask=mask, transfer=split.transfer
             )
@@ -171,7 +172,7 @@ class Samples:
 
     def inputs_from(self, start: int, count: int) -> Inputs:
         """Returns ``count`` preprocessed inputs in the stored order, without augmentation, on the device."""
-        if isinstance(self.inputs, MappedRows | StoredInputs):
+        if isinstance(self.inputs, Mapped | StoredInputs):
             return self.batch(torch.arange(start, min(start + count, len(self)))).inputs
         return self._preprocess(slice_rows(self.inputs, start, start + count), self.preprocessing)
 

@@ -9,12 +9,14 @@ from typing import TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor
 
-from worker.data.disk.mapped_rows import MappedRows
+from worker.data.disk.mapped_rows import MappedRows, NamedRows
 from worker.data.disk.stored import StoredInputs
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 _Inputs = TypeVar("_Inputs", bound=Inputs)
-SplitInputs: TypeAlias = Inputs | MappedRows | StoredInputs
+Mapped: TypeAlias = MappedRows | NamedRows
+"""Of a whole split, on disk as a network reads them."""
+SplitInputs: TypeAlias = Inputs | Mapped | StoredInputs
 """What a network reads of a whole split: in memory, or on disk."""
 _SplitInputs = TypeVar("_SplitInputs", bound=SplitInputs)
 
@@ -26,12 +28,12 @@ def select_rows(inputs: _Inputs, indices: Tensor) -> _Inputs:
 
 def read_rows(inputs: SplitInputs, indices: Tensor) -> Inputs:
     """Selects the samples at ``indices`` of a split, in memory or on disk."""
-    return inputs.select(indices) if isinstance(inputs, MappedRows) else select_rows(in_memory(inputs), indices)
+    return inputs.select(indices) if isinstance(inputs, Mapped) else select_rows(in_memory(inputs), indices)
 
 
 def slice_rows(inputs: _SplitInputs, start: int, stop: int) -> _SplitInputs:
     """Views the samples from ``start`` to before ``stop``."""
-    if isinstance(inputs, MappedRows):
+    if isinstance(inputs, Mapped):
         return cast(_SplitInputs, inputs.narrow(start, stop))
     if isinstance(inputs, StoredInputs):
         return cast(_SplitInputs, inputs[start:stop])
@@ -59,22 +61,22 @@ def concatenate(pieces: Sequence[_Inputs]) -> _Inputs:
 
 def in_memory(inputs: SplitInputs) -> Inputs:
     """The inputs, which are in memory."""
-    if isinstance(inputs, MappedRows | StoredInputs):
+    if isinstance(inputs, Mapped | StoredInputs):
         raise TypeError("samples on disk are read batch by batch")
     return inputs
 
 
 def row_width(inputs: SplitInputs) -> int | None:
     """Tokens of the longest row, among the inputs of a network of texts; None where there are none."""
-    if isinstance(inputs, MappedRows):
-        return inputs.width
+    if isinstance(inputs, Mapped):
+        return (inputs.of["ids"] if isinstance(inputs, NamedRows) else inputs).width
     ids = None if isinstance(inputs, StoredInputs) else token_ids_of(inputs)
     return None if ids is None else ids.shape[1]
 
 
 def num_rows(inputs: SplitInputs) -> int:
     """B."""
-    if isinstance(inputs, MappedRows | StoredInputs):
+    if isinstance(inputs, Mapped | StoredInputs):
         return len(inputs)
     return len(_tensors(inputs)[0])
 
@@ -86,14 +88,14 @@ def num_values(inputs: Inputs) -> int:
 
 def num_bytes(inputs: SplitInputs) -> int:
     """Size of all tensors in memory."""
-    if isinstance(inputs, MappedRows | StoredInputs):
+    if isinstance(inputs, Mapped | StoredInputs):
         return 0
     return sum(tensor.nbytes for tensor in _tensors(inputs))
 
 
 def home_of(inputs: SplitInputs) -> torch.device:
     """The device that the inputs are on; the CPU's of those on disk."""
-    if isinstance(inputs, MappedRows | StoredInputs):
+    if isinstance(inputs, Mapped | StoredInputs):
         return torch.device("cpu")
     return _tensors(inputs)[0].device
 

@@ -135,7 +135,7 @@ def job_digest(spec: JobSpec, data: Data) -> str:
     for name in sorted(data.splits):
         split = data.splits[name]
         digest.update(repr((len(split), _answers(split))).encode())
-        digest.update(split.labels.numpy().tobytes())
+        digest.update(split.labels.contiguous().numpy().data)
         if split.weights is not None:
             digest.update(split.weights.numpy().tobytes())
         digest.update(_first_bytes(split.inputs))

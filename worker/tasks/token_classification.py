@@ -7,7 +7,7 @@ B batch, K words of the longest row, W classes.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from textwrap import dedent
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,17 @@ from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, RawInputs, Split, SplitName, UnusableData
+from worker.data.disk.mapped_rows import NamedRows
 from worker.data.samples import Samples
 from worker.data.tensors import in_memory
-from worker.data.text.words import NO_WORD, WordPreprocessing, append_unlabelled_words, train_word_preprocessing, word_samples
+from worker.data.text.words import (
+    NO_LABEL,
+    NO_WORD,
+    WordPreprocessing,
+    append_unlabelled_words,
+    train_word_preprocessing,
+    word_samples,
+)
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.evaluation.entities import EntityCounts, are_iob2, count_entities, f1_difference_interval, f1_interval
 from worker.evaluation.evaluate import EvaluationResult, predict
@@ -35,6 +43,7 @@ from worker.tasks.labelled import LabelledTask
 from worker.tasks.task import CardWords, Measurement
 from worker.tasks.texts import NO_TOKENIZER
 
+_PIECE_ROWS = 4096
 _USAGE = """\
     import torch
     from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -83,18 +92,16 @@ class TokenClassification(LabelledTask):
 
     def label_warnings(self, split: Split, targets: Targets) -> Iterator[WarningMessage]:
         (target,) = targets
-        words, labelled = split.labels != NO_WORD, split.labels >= 0
-        if missing := int((words & ~labelled).sum()):
-            row = int((words & ~labelled).any(dim=1).int().argmax())
+        counted = _count_labels(split.labels, len(_classes(target)))
+        if missing := counted.words - sum(counted.of_class):
             use = "teach by a teacher's outputs alone" if split.part == "train" else "are not scored"
             message = (
-                f"{missing:,} of {int(words.sum()):,} words of the {split.name} have no value of {target.name!r} and {use}; the "
-                f"first: {split.place(row)}"
+                f"{missing:,} of {counted.words:,} words of the {split.name} have no value of {target.name!r} and {use}; the "
+                f"first: {split.place(counted.first_without)}"
             )
             yield WarningMessage(code="labels_missing", message=message)
-        if split.part != "train" and bool(labelled.any()):
-            counts = torch.bincount(split.labels[labelled], minlength=len(_classes(target)))
-            unseen = [name for name, count in zip(_classes(target), counts.tolist(), strict=True) if not count]
+        if split.part != "train" and any(counted.of_class):
+            unseen = [name for name, count in zip(_classes(target), counted.of_class, strict=True) if not count]
             if unseen:
                 message = (
                     f"{len(unseen)} of the {len(_classes(target))} classes of {target.name!r} have no word in the {split.name}, "
@@ -141,7 +148,7 @@ class TokenClassification(LabelledTask):
         outputs = predict(
             network, samples, precision=precision, teacher_outputs=teacher_outputs, after_batch=after_batch, group=group
         )
-        return outputs[_first_pieces(samples).to(outputs.device) >= 0]
+        return outputs[_are_words(samples).to(outputs.device)]
 
     def score(
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
@@ -215,11 +222,34 @@ def _classes(target: Target) -> tuple[str, ...]:
     return target.classes or ()
 
 
-def _first_pieces(samples: Samples) -> Tensor:
-    inputs = in_memory(samples.inputs)
+class _LabelCounts(NamedTuple):
+    words: int
+    of_class: list[int]
+    first_without: int
+    """The first row with a word without a label."""
+
+
+def _count_labels(labels: Tensor, num_classes: int) -> _LabelCounts:
+    """Counts the words of labels (N, K), which need not be in memory, by their labels."""
+    words, of_class, first_without = 0, torch.zeros(num_classes, dtype=torch.int64), None
+    for number, piece in enumerate(torch.split(labels, _PIECE_ROWS)):
+        words += int((piece != NO_WORD).sum())
+        of_class += torch.bincount(piece[piece >= 0], minlength=num_classes)
+        if first_without is None and len(without := (piece == NO_LABEL).any(dim=1).nonzero()):
+            first_without = number * _PIECE_ROWS + int(without[0])
+    return _LabelCounts(words, of_class.tolist(), first_without or 0)
+
+
+def _are_words(samples: Samples) -> Tensor:
+    """Which places of rows are words: (N, K)."""
+    inputs = samples.inputs
+    if isinstance(inputs, NamedRows):
+        places = inputs.of["first_pieces"]
+        return torch.arange(places.width) < torch.from_numpy(places.lengths).unsqueeze(1)
+    inputs = in_memory(inputs)
     if isinstance(inputs, Tensor):
         raise TypeError("the samples of this task are rows of words")
-    return inputs["first_pieces"]
+    return inputs["first_pieces"] >= 0
 
 
 def _count(outputs: Tensor, labels: Tensor, targets: Targets) -> EntityCounts:

@@ -21,6 +21,8 @@ from worker.methods.batch import Loss, batch_label_loss
 from worker.targets import Targets
 from worker.training.micro_batch import Pieces, shares, two_passes
 
+_PIECE_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class StepContext:
@@ -121,7 +123,7 @@ class BatchCriterion(Criterion):
         self.samples, self.loss = samples, loss
         self._extractor = FeatureExtractor(network, layers)
         self._teacher_outputs, self._extra_inputs = teacher_outputs, extra_inputs
-        self._mask = prediction_mask(samples.labels)
+        self._prediction_mask = prediction_mask
         self._is_mean = is_mean
 
     @property
@@ -146,14 +148,22 @@ class BatchCriterion(Criterion):
     @cached_property
     def is_divided(self) -> bool:
         """Whether the loss of a batch is the mean over its predictions, however they are divided."""
-        labels = self.samples.labels if self._mask is None else self.samples.labels[self._mask]
-        return self._is_mean and bool(((labels >= 0) if not labels.is_floating_point() else ~labels.isnan()).all())
+        return self._is_mean and all(map(self._are_known, torch.split(self.samples.labels, _PIECE_ROWS)))
 
     def shares(self, parts: Sequence[Tensor]) -> list[float]:
         """Each part's share of the predictions of a batch."""
-        if self._mask is None:
-            return shares([len(part) for part in parts])
-        return shares([int(self._mask.index_select(0, part.to(self.samples.home)).sum()) for part in parts])
+        masks = [self._mask(part) for part in parts]
+        return shares([len(part) if mask is None else int(mask.sum()) for part, mask in zip(parts, masks, strict=True)])
+
+    def _are_known(self, labels: Tensor) -> bool:
+        """Whether all of these predictions have a label."""
+        mask = self._prediction_mask(labels)
+        chosen = labels if mask is None else labels[mask]
+        return bool(((chosen >= 0) if not chosen.is_floating_point() else ~chosen.isnan()).all())
+
+    def _mask(self, indices: Tensor) -> Tensor | None:
+        """The places of predictions of some samples, where the data are: the mask of all would be as large as their labels."""
+        return self._prediction_mask(self.samples.labels.index_select(0, indices.to(self.samples.home)))
 
     def _divided(self, parts: Sequence[Tensor], step: StepContext) -> Pieces:
         for part, share in zip(parts, self.shares(parts), strict=True):
@@ -188,10 +198,9 @@ class BatchCriterion(Criterion):
 
     def _selected(self, batch: DistillationBatch, indices: Tensor) -> DistillationBatch:
         """Leaves the predictions that count."""
-        if self._mask is None:
+        mask = self._mask(indices)  # on the device, the step would wait for the mask to be counted
+        if mask is None:
             return batch
-        # Where the data are: on the device, the step would wait for the mask to be counted.
-        mask = self._mask.index_select(0, indices.to(self.samples.home))
         # Labels of some samples of a split may be padded further than the outputs are.
         inside = tuple(slice(size) for size in batch.student.logits.shape[:-1])
         places = mask[inside].flatten().nonzero().squeeze(1).to(self.samples.device, non_blocking=True)

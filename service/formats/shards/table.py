@@ -37,6 +37,7 @@ class ShardTable:
             if held not in read:
                 raise InvalidFile(f"column {column!r} holds {held}; for {selection.task} it holds {' or '.join(read)}")
         self._selection = selection = selection.without(self.lacking)
+        self._leaves_inputs = selection.leaves_inputs and not selection.reads_words  # without words there are no tags
         self.targets = {column: self._index.targets[column] for column in selection.target_columns}
         self.class_names = {column: names for column, names in self._index.class_names.items() if column in self.targets}
         self.splits = {name: split.rows for name, split in self._index.splits.items()}
@@ -62,7 +63,7 @@ class ShardTable:
                     yield Chunk(
                         split=split,
                         rows=batch.column(ROW).to_numpy(),
-                        inputs=[] if self._selection.leaves_inputs else read_inputs(self._selection.inputs, batch),
+                        inputs=[] if self._leaves_inputs else read_inputs(self._selection.inputs, batch),
                         targets={column: read_target(column, batch) for column in self.targets},
                         lines=batch.column(LINE).to_numpy() if LINE in batch.schema.names else None,
                     )

@@ -5,9 +5,10 @@ are the tensor that all rows in memory would give. N rows, L the longest row.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class MappedRows:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int32]
     width: int
-    """L, of the rows as they were written."""
+    """L, of all rows that were written, with what of them is padding."""
     padding: int
     dtype: torch.dtype
     """Of what is selected."""
@@ -49,17 +50,43 @@ class MappedRows:
         return torch.from_numpy(rows).to(self.dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class NamedRows:
+    """N rows of several tensors by name, each of a length of its own."""
+
+    of: Mapping[str, MappedRows]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.of.values())))
+
+    def narrow(self, start: int, stop: int) -> "NamedRows":
+        """The rows from ``start`` to before ``stop``."""
+        return NamedRows({name: rows.narrow(start, stop) for name, rows in self.of.items()})
+
+    def select(self, indices: Tensor) -> dict[str, Tensor]:
+        """Reads the rows at ``indices`` (B,): of each tensor (B, L), padded at the end."""
+        return {name: rows.select(indices) for name, rows in self.of.items()}
+
+
 class RowsWriter:
-    """Writes rows, some at a time."""
+    """Writes rows, some at a time; leaving it closes the file, of which what was mapped stays."""
 
     def __init__(self, folder: Path, *, stored: type[np.generic], padding: int, dtype: torch.dtype) -> None:
         """``stored`` is the type of values on disk, ``dtype`` that of the tensors that are read."""
         self._stored, self._padding, self._dtype = np.dtype(stored), padding, dtype
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed once it is mapped
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._lengths: list[NDArray[np.int32]] = []
+        self._width = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def add(self, rows: Tensor, lengths: Tensor) -> None:
-        """Adds rows (n, L'), of which the first ``lengths`` (n,) values count."""
+        """Adds rows (n, L'), of which the first ``lengths`` (n,) values count; what follows reads as padding."""
+        self._width = max(self._width, rows.shape[1])
         counted = torch.arange(rows.shape[1]) < lengths.unsqueeze(1)
         self._file.write(rows[counted].numpy().astype(self._stored).tobytes())
         self._lengths.append(lengths.numpy().astype(np.int32))
@@ -75,8 +102,7 @@ class RowsWriter:
 
     def finish_stream(self, length: int) -> MappedRows:
         """Maps what was written as whole rows of that length."""
-        self._file.flush()
-        count = self._file.tell() // self._stored.itemsize // length
+        count, self._width = self._file.tell() // self._stored.itemsize // length, length
         return self._mapped(np.full(count, length, dtype=np.int32))
 
     def _mapped(self, lengths: NDArray[np.int32]) -> MappedRows:
@@ -86,6 +112,14 @@ class RowsWriter:
         values: NDArray[np.generic] = (
             np.memmap(self._file, dtype=self._stored, mode="r", shape=(count,)) if count else np.empty(0, dtype=self._stored)
         )
-        self._file.close()
-        width = int(lengths.max()) if len(lengths) else 0
-        return MappedRows(values, ends - lengths, lengths, width, self._padding, self._dtype)
+        return MappedRows(values, ends - lengths, lengths, self._width, self._padding, self._dtype)
+
+
+def mapped_full(shape: tuple[int, int], value: int, folder: Path) -> Tensor:
+    """A tensor (N, L), int64, of one value, that may be written to; it is a mapped file, of which memory holds what is in use."""
+    if not all(shape):
+        return torch.full(shape, value, dtype=torch.int64)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        values = np.memmap(file, dtype=np.int64, mode="w+", shape=shape)
+    values[:] = value
+    return torch.from_numpy(values)

@@ -53,8 +53,6 @@ def choose_reading(
 
 def _unmapped(folders: Sequence[Path | None], dataset: DatasetSpec, task: TaskName) -> str | None:
     """Why the data cannot stay on disk; None if they can."""
-    if TASKS[task].reads_words:
-        return "words and their tags are read into memory"
     if dataset.packing == "isolated":
         return "rows of several isolated texts are made in memory"
     for folder in folders:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from service.formats.media.encoded import EncodedImage, text_digest
 from service.formats.media.image_extent import common_channels
 from service.formats.shards.index import HASH, LENGTH, SIDES, field_name, read_index, shard_path, stored_as
 from service.formats.shards.values import read_inputs, read_target
+from service.formats.words import rows_of_words
 from worker.data.images.canvas import Canvas, fit_images
 
 PIECE_ROWS = 256
@@ -64,6 +65,8 @@ class StoredInputs(Sequence[Any]):
     """Whether images are read as the files that they are."""
     are_whole: bool = True
     """Whether these are all input columns of the shards, of which the digests there are."""
+    as_words: bool = False
+    """Whether rows are read as words, which shards may hold as texts."""
 
     @classmethod
     def of(cls, shards: Sequence[Path], columns: tuple[str, ...], reading: Reading, *, are_whole: bool = True) -> "StoredInputs":
@@ -129,7 +132,10 @@ class StoredInputs(Sequence[Any]):
         return _scattered(read, len(rows))
 
     def _values(self, batch: pa.RecordBatch) -> Any:
-        return read_target(self.columns[0], batch) if self.kind == "name" else read_inputs(self.columns, batch)
+        if self.kind == "name":
+            return read_target(self.columns[0], batch)
+        inputs = read_inputs(self.columns, batch)
+        return rows_of_words(cast(Sequence[Any], inputs)) if self.as_words else inputs
 
     def _pixels(self, part: Any) -> Tensor:
         if self.canvas is not None and not isinstance(part, np.ndarray):
@@ -258,12 +264,15 @@ class PixelSums:
         return cls(count, tuple((means * count).tolist()), tuple(spread.tolist()), low, high)
 
 
-def stored_splits(folder: Path, columns: tuple[str, ...], reading: Reading) -> dict[str, StoredInputs]:
-    """The samples of each split of a folder of shards that were unpacked."""
+def stored_splits(folder: Path, columns: tuple[str, ...], reading: Reading, *, as_words: bool = False) -> dict[str, StoredInputs]:
+    """The samples of each split of a folder of shards that were unpacked; texts ``as_words`` for a task that reads those."""
     index = read_index(folder)
     are_whole = list(columns) == index.input
     found = {
-        name: StoredInputs.of([shard_path(folder, each) for each in split.shards], columns, reading, are_whole=are_whole)
+        name: replace(
+            StoredInputs.of([shard_path(folder, each) for each in split.shards], columns, reading, are_whole=are_whole),
+            as_words=as_words,
+        )
         for name, split in index.splits.items()
     }
     images = [image for split in found.values() for image in split.of_each_size]

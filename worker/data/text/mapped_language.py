@@ -18,31 +18,32 @@ from worker.data.text.tokenization import token_ids
 
 def mapped_rows(split: Split, make: Callable[[Split], TokenRows], framing: Framing) -> Prepared:
     """Maps the rows that ``make`` makes of a split, one of each text. Raises UnusableData."""
-    ids_writer, mask_writer = _ids_writer(split.inputs, framing), _mask_writer(split.inputs)
     losses = Losses()
-    for start, piece in _pieces(split):
-        with rows_from(start):
-            rows = make(piece)
-        # Causal attention never reaches what stands behind a row's last token that counts.
-        columns = torch.arange(1, rows.mask.shape[1] + 1)
-        lengths = (rows.mask * columns).amax(dim=1)
-        ids_writer.add(rows.ids, lengths)
-        mask_writer.add(rows.mask, lengths)
-        losses = _added(losses, rows.losses, start)
-    return Prepared(ids_writer.finish(), losses, mask_writer.finish())
+    with _ids_writer(split.inputs, framing) as ids_writer, _mask_writer(split.inputs) as mask_writer:
+        for start, piece in _pieces(split):
+            with rows_from(start):
+                rows = make(piece)
+            # Causal attention never reaches what stands behind a row's last token that counts.
+            columns = torch.arange(1, rows.mask.shape[1] + 1)
+            lengths = (rows.mask * columns).amax(dim=1)
+            ids_writer.add(rows.ids, lengths)
+            mask_writer.add(rows.mask, lengths)
+            losses = _added(losses, rows.losses, start)
+        return Prepared(ids_writer.finish(), losses, mask_writer.finish())
 
 
 def mapped_packed(split: Split, tokenizer: Any, framing: Framing, *, length: int) -> Prepared:
     """Maps texts one after another, as :func:`worker.data.text.language.packed` makes rows of them. Raises UnusableData."""
     refuse_short(length, framing)
-    writer, num_tokens = _ids_writer(split.inputs, framing), 0
-    for start, piece in _pieces(split):
-        with rows_from(start):
-            stream = framed(token_ids(tokenizer, piece.inputs), framing)
-        writer.add_stream(stream)
-        num_tokens += len(stream)
-    count = count_packed(num_tokens, length=length)
-    ids = writer.finish_stream(length)
+    num_tokens = 0
+    with _ids_writer(split.inputs, framing) as writer:
+        for start, piece in _pieces(split):
+            with rows_from(start):
+                stream = framed(token_ids(tokenizer, piece.inputs), framing)
+            writer.add_stream(stream)
+            num_tokens += len(stream)
+        count = count_packed(num_tokens, length=length)
+        ids = writer.finish_stream(length)
     ones = np.broadcast_to(np.ones(1, dtype=np.uint8), ids.values.shape)
     mask = replace(ids, values=ones, padding=0, dtype=torch.bool)
     return Prepared(ids, Losses(tokens=(num_tokens - count * length, num_tokens)), mask)

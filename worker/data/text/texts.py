@@ -66,12 +66,12 @@ class TextPreprocessing(Preprocessing):
         return Prepared(ids, self._losses(split, ids))
 
     def _mapped(self, texts: StoredInputs) -> MappedRows:
-        writer = RowsWriter(texts.reading.scratch, stored=np.int32, padding=NO_TOKEN, dtype=torch.int64)
-        for start, piece in texts.numbered_pieces():
-            with rows_from(start):
-                ids = self.prepare(piece)
-            writer.add(ids, (ids != NO_TOKEN).sum(dim=1))
-        return writer.finish()
+        with RowsWriter(texts.reading.scratch, stored=np.int32, padding=NO_TOKEN, dtype=torch.int64) as writer:
+            for start, piece in texts.numbered_pieces():
+                with rows_from(start):
+                    ids = self.prepare(piece)
+                writer.add(ids, (ids != NO_TOKEN).sum(dim=1))
+            return writer.finish()
 
     def _losses(self, split: Split, ids: Tensor | MappedRows) -> Losses:
         """How many texts are longer than the network reads, and the first of them; of very many an estimate."""

@@ -5,7 +5,8 @@ refused, as the words that are cut off would be neither learnt nor scored. N row
 M words of all rows, W outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,18 +21,22 @@ from service.formats import DataArrays, SplitArrays
 from service.spec.data import DatasetSpec
 from service.spec.inputs import TokenizerSpec
 from service.spec.shapes import InputShape, TokenShape
+from worker.data.disk.mapped_rows import NamedRows, RowsWriter, mapped_full
+from worker.data.disk.stored import StoredInputs
 from worker.data.errors import UnusableData, UnusableRow
 from worker.data.prepared import NO_LOSSES, Prepared, ReadSplit
 from worker.data.preprocessing import Preprocessing
 from worker.data.split import Split, SplitName, places_of
-from worker.data.text.reading import prepare_once
+from worker.data.text.reading import prepare_once, rows_from
 from worker.data.text.texts import TextPreprocessing
 from worker.data.text.tokenization import NO_TOKEN, train_tokenizer
 from worker.targets import Targets
 
 NO_WORD = -2
-"""Fills a row of labels, or of places, after its last word; a word without a label has the label -1."""
-_NO_LABEL = -1
+"""Fills a row of labels, or of places, after its last word."""
+NO_LABEL = -1
+"""Of a word without a label."""
+_PADDING = {"ids": NO_TOKEN, "first_pieces": NO_WORD}
 _BATCH_ROWS = 1024
 
 
@@ -41,7 +46,12 @@ def word_samples(
     """Splits of rows of words, whose labels (N, K) are class indices, and the one target."""
     (name,) = dataset.targets
     splits = {
-        part: Split(list(split.inputs), _padded_labels(list(split.targets[name])), part=part, places=places_of(split))
+        part: Split(
+            split.inputs if isinstance(split.inputs, StoredInputs) else list(split.inputs),
+            _padded_labels(split.targets[name], split.inputs),
+            part=part,
+            places=places_of(split),
+        )
         for part, split in chosen.items()
     }
     return splits, Targets.of_classes(arrays.classes[name] or (), name=name)
@@ -49,17 +59,26 @@ def word_samples(
 
 def append_unlabelled_words(labels: Tensor, rows: Sequence[Sequence[str]]) -> Tensor:
     """Labels (N, K), and those of some rows after them whose words have none."""
-    added = _padded_labels([np.full(len(words), _NO_LABEL) for words in rows])
-    width = max(labels.shape[1], added.shape[1])
-    return torch.cat([torch.nn.functional.pad(each, (0, width - each.shape[1]), value=NO_WORD) for each in (labels, added)])
+    lengths = [len(words) for words in rows]
+    whole = _no_labels(len(labels) + len(lengths), max([labels.shape[1], *lengths]), rows)
+    whole[: len(labels), : labels.shape[1]] = labels
+    for row, length in zip(whole[len(labels) :], lengths, strict=True):
+        row[:length] = NO_LABEL
+    return whole
 
 
-def _padded_labels(rows: Sequence[Any]) -> Tensor:
-    if not len(rows):
-        return torch.empty(0, 0, dtype=torch.int64)
-    return pad_sequence(
-        [torch.from_numpy(np.asarray(row, dtype=np.int64)) for row in rows], batch_first=True, padding_value=NO_WORD
-    )
+def _padded_labels(rows: Any, inputs: Any) -> Tensor:
+    whole = _no_labels(len(rows), max(map(len, rows), default=0), inputs)
+    for row, labels in zip(whole, rows, strict=True):
+        row[: len(labels)] = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    return whole
+
+
+def _no_labels(count: int, width: int, inputs: Any) -> Tensor:
+    """Room for the labels of words, which stay on disk where those do."""
+    if isinstance(inputs, StoredInputs):
+        return mapped_full((count, width), NO_WORD, inputs.reading.scratch)
+    return torch.full((count, width), NO_WORD, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -80,8 +99,26 @@ class WordPreprocessing(Preprocessing):
         return TextPreprocessing(self.tokenizer, self.max_length, has_limit=self.has_limit)
 
     def read(self, split: Split) -> ReadSplit:
-        made = prepare_once(split, self, lambda read: Prepared(self.prepare(read.inputs), NO_LOSSES))
+        made = prepare_once(split, self, self._made)
         return ReadSplit(made.inputs, split.labels)
+
+    def _made(self, split: Split) -> Prepared:
+        words = split.inputs
+        return Prepared(self._mapped(words) if isinstance(words, StoredInputs) else self.prepare(words), NO_LOSSES)
+
+    def _mapped(self, rows: StoredInputs) -> NamedRows:
+        scratch = rows.reading.scratch
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(RowsWriter(scratch, stored=np.int32, padding=padding, dtype=torch.int64))
+                for name, padding in _PADDING.items()
+            }
+            for start, piece in rows.numbered_pieces(_BATCH_ROWS):
+                with rows_from(start):
+                    made = self.prepare(piece)
+                for name, writer in writers.items():
+                    writer.add(made[name], (made[name] != _PADDING[name]).sum(dim=1))
+            return NamedRows({name: writer.finish() for name, writer in writers.items()})
 
     def prepare(self, inputs: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         """See :func:`encode_words`."""
@@ -109,11 +146,21 @@ class WordPreprocessing(Preprocessing):
 
 def train_word_preprocessing(rows: Sequence[Sequence[str]], spec: TokenizerSpec) -> WordPreprocessing:
     """Trains the tokenizer on these rows. Raises UnusableData."""
-    tokenizer = train_tokenizer([" ".join(words) for words in rows], spec.train, spec.vocab_size)
+    tokenizer = train_tokenizer(_Joined(rows), spec.train, spec.vocab_size)
     if spec.train == "bpe":
         # A word that stands alone is read as behind a space, as nearly all words were in the training.
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return WordPreprocessing(tokenizer, spec.max_length)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Rows of words as texts, as often as they are asked for; the rows may stay on disk."""
+
+    rows: Iterable[Sequence[str]]
+
+    def __iter__(self) -> Iterator[str]:
+        return (" ".join(words) for words in self.rows)
 
 
 def encode_words(tokenizer: Any, rows: Sequence[Sequence[str]], *, max_length: int | None) -> dict[str, Tensor]:
@@ -142,10 +189,10 @@ def encode_words(tokenizer: Any, rows: Sequence[Sequence[str]], *, max_length: i
             ids.append(torch.tensor(pieces, dtype=torch.int64))
             places.append(_first_pieces(words, some[offset], row=row))
     if not ids:
-        return {name: torch.empty(0, 0, dtype=torch.int64) for name in ("ids", "first_pieces")}
+        return {name: torch.empty(0, 0, dtype=torch.int64) for name in _PADDING}
     return {
-        "ids": pad_sequence(ids, batch_first=True, padding_value=NO_TOKEN),
-        "first_pieces": pad_sequence(places, batch_first=True, padding_value=NO_WORD),
+        name: pad_sequence(each, batch_first=True, padding_value=_PADDING[name])
+        for name, each in (("ids", ids), ("first_pieces", places))
     }
 
 

@@ -15,7 +15,7 @@ from service.formats import Waveform, read_dataset, write_shards
 from service.formats.media.encoded import text_digest
 from service.formats.shards.mapped import map_shards
 from service.spec.inputs import LogMelFeatures
-from service.spec.tasks import TaskName
+from service.spec.tasks import TASKS, TaskName
 from tests.unit.formats.files import encoded, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.formats.sounds import some_sound, sound_file
 from worker.data.audio.clips import measure_sound
@@ -70,7 +70,20 @@ FILES: dict[str, tuple[TaskName, str | tuple[str, ...], Callable[[Path], Path]]]
             [{"premise": f"text {row // 2} é", "hypothesis": f"other {row % 2}", "label": row % 3} for row in range(ROWS)],
         ),
     ),
+    "words": (
+        "token-classification",
+        "tokens",
+        lambda path: write_jsonl(path / "d.jsonl", [{"tokens": ["é", f"w{row}"], "tags": ["O", None]} for row in range(ROWS)]),
+    ),
+    "texts with spans": (
+        "token-classification",
+        "text",
+        lambda path: write_jsonl(
+            path / "d.jsonl", [{"text": f"é {row}.", "spans": [{"start": 0, "end": 1, "label": "X"}]} for row in range(ROWS)]
+        ),
+    ),
 }
+TARGETS = {"words": "tags", "texts with spans": "spans"}
 
 
 @pytest.fixture(params=FILES)
@@ -82,10 +95,12 @@ def both(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     task, column, write = FILES[request.param]
     file, folder = write(tmp_path), tmp_path / "shards"
     columns = (column,) if isinstance(column, str) else column
-    write_shards(file, folder, filename=file.name, task=task, input_column=columns, target_columns=["label"])
+    targets = [TARGETS.get(request.param, "label")]
+    write_shards(file, folder, filename=file.name, task=task, input_column=columns, target_columns=targets)
     map_shards(folder)
-    arrays = read_dataset(file, task=task, input_column=columns, target_columns=["label"])
-    return stored_inputs(arrays.splits["train"].inputs), stored_splits(folder, columns, Reading(tmp_path))["train"]
+    arrays = read_dataset(file, task=task, input_column=columns, target_columns=targets)
+    stored = stored_splits(folder, columns, Reading(tmp_path), as_words=TASKS[task].reads_words)
+    return stored_inputs(arrays.splits["train"].inputs), stored["train"]
 
 
 def test_rows_are_those_in_memory_in_any_order(both: tuple[Any, StoredInputs]) -> None:
