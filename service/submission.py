@@ -145,6 +145,9 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
     )
 
     def describe(spec: JobSpec, source: str, *, pointer: str) -> DatasetInfo | None:
+        """None for data that only a worker reads, or that cannot be read."""
+        if split_source(source).kind == "hub":
+            return None
         try:
             return _dataset_info(spec, source, infos, files, settings, pointer=pointer)
         except InvalidFile as error:
@@ -169,7 +172,8 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
     transfer = None
     if spec.dataset.transfer is not None:
         transfer = describe(spec, spec.dataset.transfer, pointer=_TRANSFER)
-    if dataset is not None:
+    is_seen = spec.dataset.transfer is None or split_source(spec.dataset.transfer).kind != "hub"
+    if dataset is not None and is_seen:
         faults += check_fit(spec, dataset, teachers=teachers, transfer=transfer)
     if faults:
         raise InvalidSpec(faults)

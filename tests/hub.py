@@ -1,14 +1,18 @@
-"""A local stand-in for the Hugging Face Hub: the real protocol over real files, as far as a download of a repository needs it."""
+"""A local stand-in for the Hugging Face Hub: the real protocol over real files, as far as a download of a repository needs it.
+
+A repository is served as a network and as a dataset.
+"""
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 _LARGE_BYTES = 100
 """From this size on a file is one of those that the Hub lists by their SHA-256."""
@@ -73,6 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._asked_paths = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()).get("paths", [])
+        self._answer()
+
     def _answer(self) -> None:
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
         path = unquote(urlsplit(self.path).path)
@@ -80,8 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.is_down:
             self._refuse(503)
             return
-        is_api = path.startswith("/api/models/")
-        parts = path.removeprefix("/api/models/" if is_api else "/").split("/")
+        prefixes = ("/api/models/", "/api/datasets/", "/datasets/", "/")
+        parts = path.removeprefix(next(prefix for prefix in prefixes if path.startswith(prefix))).split("/")
         name, (verb, revision, *rest) = "/".join(parts[:2]), parts[2:] or ["revision", "main"]
         repository = hub.repositories.get(name)
         if repository is None:
@@ -94,8 +102,19 @@ class _Handler(BaseHTTPRequestHandler):
         elif verb == "revision":
             names = [{"rfilename": path.relative_to(repository.commits[commit]).as_posix()} for path in files]
             self._send_json({"id": name, "sha": commit, "siblings": names})
+        elif verb == "paths-info":
+            root = repository.commits[commit]
+            self._send_json([_entry(root / path, root) for path in self._asked_paths if (root / path).exists()])
         elif verb == "tree":
-            self._send_json([_entry(path, repository.commits[commit]) for path in files])
+            root = repository.commits[commit]
+            folder = root.joinpath(*rest)
+            if not folder.is_dir():
+                self._refuse(404, "EntryNotFound")
+                return
+            query = parse_qs(urlsplit(self.path).query)
+            is_recursive = query.get("recursive", ["false"])[0].lower() == "true"
+            found = folder.rglob("*") if is_recursive else folder.iterdir()
+            self._send_json([_entry(path, root) for path in sorted(found)])
         elif (
             repository.token is not None
             and rest != ["README.md"]
@@ -110,9 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "EntryNotFound")
             return
         content = file.read_bytes()
-        self.send_response(200)
+        etag, size = _etag(content), len(content)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if wanted is not None:
+            first, last = int(wanted[1]), min(int(wanted[2]), size - 1)
+            content = content[first : last + 1]
+        self.send_response(200 if wanted is None else 206)
+        if wanted is not None:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
         self.send_header("X-Repo-Commit", commit)
-        self.send_header("ETag", f'"{_etag(content)}"')
+        self.send_header("ETag", f'"{etag}"')
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET":
@@ -141,6 +167,9 @@ def _etag(content: bytes) -> str:
 
 
 def _entry(path: Path, folder: Path) -> dict[str, object]:
+    if path.is_dir():
+        name = path.relative_to(folder).as_posix()
+        return {"type": "directory", "path": name, "size": 0, "oid": hashlib.sha1(name.encode()).hexdigest()}
     content = path.read_bytes()
     entry: dict[str, object] = {
         "type": "file",

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +46,7 @@ from worker.sources.cache import NetworkCache
 from worker.sources.conversion import plain_folder
 from worker.sources.data_files import data_file, hold_file
 from worker.sources.errors import HubAway, SourceRefused
+from worker.sources.hub_data import check_hub_data, convert_hub, hub_data, resolve_data
 from worker.sources.revisions import folder_digest, network_sources
 from worker.spec_file import SPEC_FILE, training_parts, write_spec
 
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
     from worker.sources.hub import Snapshot
 
 _REVISIONS_FILE = "revisions.json"
-"""What the networks of an unfinished run were resolved to."""
+"""What the networks of an unfinished run, and its data of the Hub, were resolved to."""
 _NETWORKS_FOLDER = "networks"
 _CONVERTED_FOLDER, _DATA_FOLDER = "converted", "data"
 """What networks of llama.cpp, and files of data, were converted to, where no cache is given for them."""
@@ -160,16 +162,21 @@ def _assignment(
     held: ExitStack,
 ) -> Assignment:
     """What a trainer is given of a spec, on one CPU; ``held`` keeps its inputs until it is closed. Raises TrainingFailed."""
+    noted = folder / _REVISIONS_FILE
+    commits = json.loads(noted.read_text()) if noted.exists() and (folder / CHECKPOINT_FILE).exists() else {}
     data = data or NetworkCache(folder / _DATA_FOLDER, max_bytes=_MOST_CONVERTED_BYTES)
-    shards = _convert_data(spec, files, data, held)
+    shards, resolved = _convert_data(spec, files, data, held, commits=commits)
     networks = networks or NetworkCache(folder / _CONVERTED_FOLDER, max_bytes=_MOST_CONVERTED_BYTES)
-    found = _fetch_networks(spec, folder, networks, held)
+    found = _fetch_networks(spec, folder, networks, held, commits=commits)
+    revisions = resolved | {source: revision for source, (_, revision) in found.items()}
+    if revisions:
+        noted.write_text(json.dumps(revisions))
     return Assignment(
         job_id="alone",
         spec=spec.model_dump(mode="json"),
         folder=folder,
         inputs=shards | {source: path for source, (path, _) in found.items()},
-        revisions={source: revision for source, (_, revision) in found.items()},
+        revisions=revisions,
     )
 
 
@@ -193,7 +200,9 @@ class _Terminal:
 
 
 def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
-    """Runs the checks that the service runs when a spec is posted. Raises InvalidSpec."""
+    """Runs the checks that the service runs when a spec is posted, unless they need data of the Hub. Raises InvalidSpec."""
+    if any(split_source(source or "").kind == "hub" for source in (spec.dataset.source, spec.dataset.transfer)):
+        return
     info = _inspect(spec, spec.dataset.source, inputs, pointer="/dataset/source")
     transfer = None
     if spec.dataset.transfer is not None:
@@ -216,8 +225,8 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
         if text is None:
             continue
         source, path = split_source(text), Path(split_source(text).name).expanduser()
-        if source.kind not in ("builtin", "file"):
-            message = f"{text} is in the service; without it, use builtin:… or file:PATH"
+        if source.kind == "dataset":
+            message = f"{text} is in the service; without it, use builtin:…, file:PATH or hub:REPO"
             faults.append(FieldError(pointer=pointer, message=message))
         elif source.kind == "file" and not path.is_file():
             faults.append(FieldError(pointer=pointer, message=f"there is no file {path}"))
@@ -235,41 +244,62 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
     return inputs
 
 
-def _convert_data(spec: JobSpec, files: Mapping[str, Path], cache: NetworkCache, held: ExitStack) -> dict[str, Path]:
-    """The shards of each file, which ``held`` keeps in the cache until it is closed. Raises TrainingFailed."""
-    found = {}
-    for source, path in files.items():
-        file = data_file(spec.dataset, spec.task, path.name, is_transfer=source != spec.dataset.source)
+def _convert_data(
+    spec: JobSpec, files: Mapping[str, Path], cache: NetworkCache, held: ExitStack, *, commits: Mapping[str, str]
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The shards of each file and of data of the Hub, which ``held`` keeps in the cache until it is closed, and their commits.
+
+    ``commits`` are those that the run began with.
+
+    Raises:
+        TrainingFailed: data cannot be had, or not be read, or the spec does not fit them.
+    """
+    found, resolved = {}, {}
+    for pointer, source in (("/dataset/source", spec.dataset.source), ("/dataset/transfer", spec.dataset.transfer)):
+        is_transfer = source != spec.dataset.source
         try:
-            found[source] = held.enter_context(hold_file(cache, source, path, file))
-        except SourceRefused as error:
-            raise TrainingFailed(Failed(error.code, error.message, error.hint, retryable=False)) from None
-    return found
+            if source is not None and source in files:
+                file = data_file(spec.dataset, spec.task, files[source].name, is_transfer=is_transfer)
+                found[source] = held.enter_context(hold_file(cache, source, files[source], file))
+            elif source is not None and split_source(source).kind == "hub":
+                rows = hub_data(spec, source, is_transfer=is_transfer)
+                resolved[source] = commits.get(source) or resolve_data(source, token=None)
+                fetch = partial(convert_hub, rows, commit=resolved[source], token=lambda: None)
+                found[source] = held.enter_context(cache.hold(rows.key(resolved[source]), fetch))
+        except (SourceRefused, HubAway) as error:
+            raise _failed(error, pointer) from None
+    try:
+        check_hub_data(spec, found)
+    except SourceRefused as error:
+        raise _failed(error, error.pointer or "") from None
+    return found, resolved
 
 
-def _fetch_networks(spec: JobSpec, out: Path, cache: NetworkCache, held: ExitStack) -> dict[str, tuple[Path, str]]:
-    """The folder and the revision of each network that exists; a run that resumes gets those of the Hub that it began with.
+def _failed(error: SourceRefused | HubAway, pointer: str) -> TrainingFailed:
+    code = error.code if isinstance(error, SourceRefused) else "input_unavailable"
+    is_away = isinstance(error, HubAway)
+    return TrainingFailed(Failed(code, error.message, error.hint, {"pointer": pointer}, retryable=is_away))
+
+
+def _fetch_networks(
+    spec: JobSpec, out: Path, cache: NetworkCache, held: ExitStack, *, commits: Mapping[str, str]
+) -> dict[str, tuple[Path, str]]:
+    """The folder and the revision of each network that exists; of the Hub those of ``commits``, which the run began with.
 
     ``held`` keeps the folders in the cache until it is closed.
 
     Raises:
         TrainingFailed: one cannot be fetched.
     """
-    noted = out / _REVISIONS_FILE
-    revisions = json.loads(noted.read_text()) if noted.exists() and (out / CHECKPOINT_FILE).exists() else {}
     found: dict[str, tuple[Path, str]] = {}
     for pointer, source in network_sources(spec).items():
         if not is_given(source) or source in found:
             continue
         try:
-            folder, revision = _fetch_network(source, out, commit=revisions.get(source))
+            folder, revision = _fetch_network(source, out, commit=commits.get(source))
             found[source] = held.enter_context(plain_folder(folder, source=source, cache=cache)), revision
         except (SourceRefused, HubAway) as error:
-            is_away = isinstance(error, HubAway)
-            failed = Failed("input_unavailable", error.message, error.hint, {"pointer": pointer}, retryable=is_away)
-            raise TrainingFailed(failed) from None
-    if found:
-        noted.write_text(json.dumps({source: revision for source, (_, revision) in found.items()}))
+            raise _failed(error, pointer) from None
     return found
 
 

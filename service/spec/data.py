@@ -42,7 +42,8 @@ class DatasetSpec(StrictModel):
     """Which samples a job trains on, and which columns of them."""
 
     source: DatasetSource
-    """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, or ``file:PATH`` under a root that the operator allows."""
+    """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, ``file:PATH`` under a root that the operator allows, or
+    ``hub:REPO[@REVISION][:CONFIG]``, a dataset of the Hugging Face Hub."""
     input: Annotated[ColumnName | ColumnPair, Field(json_schema_extra=_without_default)] = "image"
     """The column that the networks read; by default ``image``, ``text``, ``audio`` or ``tokens``, by the task. For a
     ``text-classification`` it may be a list of two, whose texts are read as a pair: ``[premise, hypothesis]``."""

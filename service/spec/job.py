@@ -256,6 +256,18 @@ class JobSpec(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _data_and_networks_have_names_of_their_own(self) -> Self:
+        """A repository of data may be called as one of a network is: their revisions are noted by what the spec calls them."""
+        networks = {self.student.source: "student"} | {teacher.source: place for place, teacher in self.teachers.items()}
+        for field, source in (("source", self.dataset.source), ("transfer", self.dataset.transfer)):
+            if source is not None and (place := networks.get(source)) is not None and is_given(source):
+                raise ValueError(
+                    f"/dataset/{field} is written as /{place}/source is, and one is data: if both are meant, name the revision "
+                    f"of one of them, such as {source}@main"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _teachers_differ(self) -> Self:
         seen: list[TeacherSpec] = []
         for place, teacher in self.teachers.items():

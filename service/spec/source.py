@@ -5,12 +5,13 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
-DATASET_KINDS = ("builtin", "dataset", "file")
+DATASET_KINDS = ("builtin", "dataset", "file", "hub")
 NETWORK_KINDS = ("job", "model", "hub", "file")
 TEACHER_PART = "/teacher"
 """The end of ``job:ID/teacher``, the teacher that a job trained."""
 _HUB = re.compile(r"hub:(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _HUB_LENGTH = 200
+_CONFIG = re.compile(r"\w[\w.+-]{0,199}", re.ASCII)
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _MODEL_ID = "model_"
 _MODEL_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
@@ -21,6 +22,19 @@ class Source(NamedTuple):
 
     kind: str
     name: str
+
+
+class HubData(NamedTuple):
+    """A dataset of the Hub."""
+
+    repository: str
+    revision: str | None
+    config: str | None
+
+    @property
+    def source(self) -> str:
+        """``hub:REPO[@REVISION]``, without the config."""
+        return f"hub:{self.repository}" + ("" if self.revision is None else f"@{self.revision}")
 
 
 class NetworkSource(NamedTuple):
@@ -61,6 +75,14 @@ def split_hub(source: str) -> tuple[str, str | None]:
     return found["repository"], found["revision"]
 
 
+def split_hub_data(source: str) -> HubData:
+    """Splits ``hub:REPO[@REVISION][:CONFIG]``. Raises ValueError for what is no dataset on the Hub."""
+    repository, has_config, config = source.removeprefix("hub:").partition(":")
+    if has_config and not _CONFIG.fullmatch(config):
+        raise ValueError(f"{source!r} names no config: write hub:OWNER/NAME:CONFIG or hub:OWNER/NAME@REVISION:CONFIG")
+    return HubData(*split_hub(f"hub:{repository}"), config if has_config else None)
+
+
 def _check(text: str, kinds: tuple[str, ...], words: tuple[str, ...] = ()) -> str:
     kind, name = split_source(text)
     if text in words or (kind in kinds and name):
@@ -84,7 +106,9 @@ def _network(text: str, words: tuple[str, ...]) -> str:
 
 
 def _dataset_source(text: str) -> str:
-    return _check(text, DATASET_KINDS)
+    if split_source(_check(text, DATASET_KINDS)).kind == "hub":
+        split_hub_data(text)
+    return text
 
 
 def _teacher_source(text: str) -> str:

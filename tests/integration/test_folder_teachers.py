@@ -150,7 +150,7 @@ def test_a_network_of_llama_cpp_is_converted_by_the_host_and_once_for_all_that_u
         (tmp_path / "out").mkdir()
         kept = _network_cache()
         assert kept is not None
-        alone = standalone._fetch_networks(parse_spec(of_llama_cpp), tmp_path / "out", kept, held)
+        alone = standalone._fetch_networks(parse_spec(of_llama_cpp), tmp_path / "out", kept, held, commits={})
         assert alone[source][0] == folder
 
 

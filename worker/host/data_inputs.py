@@ -5,7 +5,7 @@ Invariant: what was fetched is checked by its SHA-256, and stays in the cache un
 
 import errno
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from worker.host.access import Access
 from worker.sources.cache import NetworkCache
 from worker.sources.data_files import DataFile, convert, data_file, hold_file, telling
 from worker.sources.errors import SourceRefused
+from worker.sources.hub_data import check_hub_data, convert_hub, hub_data, resolve_data
 from worker.sources.revisions import files_digest
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,12 @@ class DataFetcher:
         held: ExitStack,
         on_poll: Callable[[], None],
         converting: Callable[[], AbstractContextManager[Callable[[], None]]],
+        token: Callable[[], str | None],
+        noted: Mapping[str, str],
     ) -> None:
+        self._token, self._noted = token, noted
+        self.revisions: dict[str, str] = {}
+        """The commits of those of the Hub."""
         self._spec, self._folder, self._access, self._cache, self._roots = spec, folder, access, cache, roots
         self._held, self._on_poll, self._converting = held, on_poll, converting
 
@@ -59,7 +65,8 @@ class DataFetcher:
 
         Raises:
             NotFound: an uploaded dataset is gone, or its files in the store are not what was recorded.
-            SourceRefused: a file is gone, may not be read here, or holds no such data.
+            SourceRefused: a file is gone, may not be read here, or holds no such data, or the spec does not fit data of the Hub.
+            HubAway: the Hub did not come back.
         """
         dataset = self._spec.dataset
         found = {}
@@ -69,8 +76,9 @@ class DataFetcher:
             try:
                 found[source] = self._fetch(source)
             except SourceRefused as refused:
-                refused.pointer = pointer
+                refused.pointer = refused.pointer or pointer
                 raise
+        check_hub_data(self._spec, found)
         return found
 
     def _fetch(self, source: str) -> Path:
@@ -84,11 +92,22 @@ class DataFetcher:
                 return self._shards(row.files)
             file = data_file(self._spec.dataset, self._spec.task, row.filename, is_transfer=is_transfer)
             return self._hold(file.key(row.sha256), partial(self._convert_upload, source, row, file), num_bytes=row.bytes)
+        if kind == "hub":
+            return self._access.in_hub(partial(self._from_hub, source, is_transfer=is_transfer))
         with on_this_host(source):
             path = allowed_file(name, self._roots)
         file = data_file(self._spec.dataset, self._spec.task, path.name, is_transfer=is_transfer)
         with self._converting() as on_poll:
             return self._held.enter_context(hold_file(self._cache, source, path, file, on_poll=on_poll))
+
+    def _from_hub(self, source: str, *, is_transfer: bool) -> Path:
+        data = hub_data(self._spec, source, is_transfer=is_transfer)
+        if (commit := self._noted.get(source)) is None:
+            commit = resolve_data(source, token=self._token())
+        self.revisions[source] = commit
+        with self._converting() as on_poll:
+            fetch = partial(convert_hub, data, commit=commit, token=self._token, on_poll=on_poll)
+            return self._held.enter_context(self._cache.hold(data.key(commit), fetch, on_wait=on_poll))
 
     def _shards(self, files: Sequence[dict[str, Any]]) -> Path:
         key = f"shards:{files_digest((file['name'], file['sha256']) for file in files)}"

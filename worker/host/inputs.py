@@ -48,7 +48,7 @@ class Inputs:
 
     paths: dict[str, Path] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
-    """Of the networks."""
+    """Of the networks, and of data of the Hub."""
     away: dict[str, str] = field(default_factory=dict)
     """For a check: why a network of the Hub cannot be had here and now."""
 
@@ -87,6 +87,8 @@ class InputFetcher:
             held=self._held,
             on_poll=on_poll,
             converting=self._converting,
+            token=self._read_token,
+            noted=self._noted,
         )
         self._is_unread = False
         self.conversion_seconds = 0.0
@@ -106,7 +108,7 @@ class InputFetcher:
             SourceRefused: a file or a network is gone, may not be read here, or is not what it was for an earlier attempt.
             HubAway: the Hub did not come back.
         """
-        inputs = Inputs(paths=self._data.fetch())
+        inputs = Inputs(paths=self._data.fetch(), revisions=dict(self._data.revisions))
         for pointer, source in self._networks():
             found = self._access.in_hub(partial(self._fetch_network, pointer, source))
             if found is None:
@@ -120,7 +122,7 @@ class InputFetcher:
         Raises:
             NotFound, SourceRefused: as :meth:`fetch` does.
         """
-        inputs = Inputs(paths=self._data.fetch())
+        inputs = Inputs(paths=self._data.fetch(), revisions=dict(self._data.revisions))
         for pointer, source in self._networks():
             try:
                 found = self._fetch_network(pointer, source)

@@ -34,7 +34,7 @@ from worker.host.inputs import InputFetcher, Inputs, hub_token
 from worker.host.lease import Lease, LeaseLost
 from worker.protocol import LOG_FILE, Assignment, Checked, Event, Failed, Stopped
 from worker.sources.cache import NetworkCache
-from worker.sources.errors import SourceRefused
+from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
 from worker.sources.revisions import network_sources
 
 logger = logging.getLogger(__name__)
@@ -175,6 +175,8 @@ class Checker:
             return None
         except NotFound as error:
             return Failed("input_unavailable", error.detail)
+        except (HubAway, NotOnThisHost) as away:  # of data, without which nothing can be checked
+            return _inconclusive(away.message)
         except SourceRefused as refused:
             details = {} if refused.pointer is None else {"pointer": refused.pointer}
             return Failed(refused.code, refused.message, refused.hint, details)

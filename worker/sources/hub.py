@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
@@ -53,7 +53,7 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def resolve(source: str, *, token: str | None = None) -> str:
+def resolve(source: str, *, token: str | None = None, kind: Literal["model", "dataset"] = "model") -> str:
     """The commit that ``hub:REPO[@REVISION]`` means now, for whoever may read its files.
 
     Raises:
@@ -62,17 +62,18 @@ def resolve(source: str, *, token: str | None = None) -> str:
     """
     repository, revision = split_hub(source)
     try:
-        info = HfApi(token=token).model_info(repository, revision=revision, timeout=_ANSWER_SECONDS)
+        ask = HfApi(token=token).dataset_info if kind == "dataset" else HfApi(token=token).model_info
+        info = ask(repository, revision=revision, timeout=_ANSWER_SECONDS)
         commit = info.sha or ""
         names = [file.rfilename for file in info.siblings or []]
         # What is in a gated repository, everybody may know, and read its card; its other files are not everybody's.
         guarded = [name for name in names if not name.startswith(".") and name != CARD_FILE]
         guarded.sort(key=lambda name: not name.endswith(_WEIGHTS))
         with suppress(EntryNotFoundError):
-            url = hf_hub_url(repository, (guarded or ["config.json"])[0], revision=commit)
+            url = hf_hub_url(repository, (guarded or ["config.json"])[0], repo_type=kind, revision=commit)
             get_hf_file_metadata(url, token=token, timeout=_ANSWER_SECONDS)
     except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
-        raise _as_told(source, error, token) from None
+        raise as_told(source, error, token) from None
     return commit
 
 
@@ -111,7 +112,7 @@ def fetch_snapshot(
         if more:
             snapshot_download(repository, revision=path.name, allow_patterns=more, **options)
     except Exception as error:  # noqa: BLE001 - whatever it is, it may hold the token
-        raise _as_told(source, error, token) from None
+        raise as_told(source, error, token) from None
     folder.mkdir(parents=True, exist_ok=True)
     names = [Path(file.name) for file in path.iterdir() if any(file.match(pattern) for pattern in (*_PATTERNS, "*.gguf"))]
     for name in [*names, *(file for file in beside if (path / file).is_file())]:
@@ -144,7 +145,7 @@ def _verify(content: Path, source: str) -> None:
         raise HubAway(f"{source} cannot be fetched: a file arrived damaged.", "It is fetched again.")
 
 
-def _as_told(source: str, error: Exception, token: str | None) -> Exception:
+def as_told(source: str, error: Exception, token: str | None) -> Exception:
     """What to raise for an error of the library."""
     repository, revision = split_hub(source)
     refused = f"{source} cannot be fetched: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.spec import JobSpec
 from service.spec.job import TeacherSpec
-from service.spec.source import split_hub, split_source
+from service.spec.source import split_hub, split_hub_data, split_source
 
 _CHUNK_BYTES = 2**24
 
@@ -19,10 +19,22 @@ def pinned(source: str, revisions: Mapping[str, str]) -> str:
     return f"hub:{split_hub(source)[0]}@{revisions[source]}"
 
 
+def pinned_data(source: str, revisions: Mapping[str, str]) -> str:
+    """The source of data with the commit that it was resolved to, if it is one of the Hub."""
+    if split_source(source).kind != "hub" or source not in revisions:
+        return source
+    data = split_hub_data(source)
+    return data._replace(revision=revisions[source]).source + ("" if data.config is None else f":{data.config}")
+
+
 def pinned_spec(spec: JobSpec, revisions: Mapping[str, str]) -> JobSpec:
-    """The spec that repeats the job: its networks at the commits that they were resolved to."""
+    """The spec that repeats the job: its networks and data at the commits that they were resolved to."""
     each = [teacher.model_copy(update={"source": pinned(teacher.source, revisions)}) for teacher in spec.teachers.values()]
     student = spec.student.model_copy(update={"source": pinned(spec.student.source, revisions)})
+    data = {"source": pinned_data(spec.dataset.source, revisions)}
+    if spec.dataset.transfer is not None:
+        data["transfer"] = pinned_data(spec.dataset.transfer, revisions)
+    spec = spec.model_copy(update={"dataset": spec.dataset.model_copy(update=data)})
     return spec.model_copy(update={"teacher": each[0] if isinstance(spec.teacher, TeacherSpec) else each, "student": student})
 
 

@@ -5,7 +5,7 @@ import pytest
 from huggingface_hub.utils._http import hf_raise_for_status
 
 from worker.sources.errors import HubAway
-from worker.sources.hub import _as_told
+from worker.sources.hub import as_told
 
 
 def signed(status: int) -> Exception:
@@ -29,7 +29,7 @@ def signed(status: int) -> Exception:
     ids=lambda error: str(error)[:20],
 )
 def test_an_error_of_the_hub_is_told_without_what_its_addresses_permit(error: Exception) -> None:
-    told = _as_told("hub:anna/x", error, "CANARY" if isinstance(error, ValueError) else None)
+    told = as_told("hub:anna/x", error, "CANARY" if isinstance(error, ValueError) else None)
     assert isinstance(told, HubAway)
     assert "does not answer as it should" in told.message
     assert "CANARY" not in told.message
