@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from service.model_facts import read_licence
 from service.spec.architectures import Architecture
+from service.spec.cards.network import DtypeCard, StartCard
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
 from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL
-from service.spec.report import BiasCard, DtypeCard, StartCard
+from service.spec.report import BiasCard
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split

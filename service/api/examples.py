@@ -20,6 +20,7 @@ SPEC: dict[str, Any] = {
     "student": {"architecture": {"name": "small-cnn", "width": 8}},
     "method": {"name": "soft-targets", "temperature": 4.0},
     "training": {"epochs": 30},
+    "require": {"relative_to_teacher": 0.97, "bytes": 20_000},
     "labels": {"project": "demo"},
 }
 JOB: dict[str, Any] = {
@@ -171,6 +172,23 @@ REPORT: dict[str, Any] = {
     "compression": {"parameters": 56.65, "bytes": 51.5, "latency_batch_1": 3.73, "latency_batch_64": 6.27},
     "exports": [],
     "seeds": None,
+    "require": [
+        {
+            "figure": "relative_to_teacher",
+            "asked": ">=0.97",
+            "measured": 0.97449,
+            "held": True,
+            "message": "relative_to_teacher is 0.97449, and >=0.97 is required",
+        },
+        {
+            "figure": "bytes",
+            "asked": "<=20000",
+            "measured": 16256.0,
+            "held": True,
+            "message": "bytes is 16256, and <=20000 is required",
+        },
+    ],
+    "accepted": True,
     "warnings": [],
     "environment": {"device": "cpu", "threads": 2, "python": "3.12.4", "torch": "2.13.0", "platform": "Linux x86_64"},
     "verdict": "1/57 of the teacher's parameters, 3.7 times faster at batch 1, 2.50 points below the teacher (one run, 95% "

@@ -4,9 +4,12 @@
 1  the job failed or was cancelled
 2  the command or the spec is invalid; each error is printed with its place
 3  the service is not reachable or not ready
+4  the job succeeded, and its student is not what the spec's ``require`` asks for
 """
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +20,7 @@ from service.errors import InvalidSpec as InvalidSpecFile
 JOB_FAILED = 1
 USAGE = 2
 SERVICE_AWAY = 3
+NOT_ACCEPTED = 4
 INTERRUPTED = 130
 
 
@@ -51,6 +55,12 @@ def explain(error: Exception, console: Console) -> int:
         case _:
             _print(str(error), console)
             return USAGE
+
+
+def refuse_unaccepted(figures: Mapping[str, Any] | None) -> None:
+    """Raises CommandFailed for a job's ``result`` whose student is not accepted."""
+    if missed := (figures or {}).get("not_accepted"):
+        raise CommandFailed("the student is not accepted: " + "; ".join(missed), exit_code=NOT_ACCEPTED)
 
 
 def missing_extra(error: ModuleNotFoundError, extra: str) -> CommandFailed:

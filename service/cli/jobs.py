@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from service.cli.application import AsJson, JobId, SpecFile
-from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed
+from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, refuse_unaccepted
 from service.cli.following import failure_text, follow
 from service.cli.progress import ProgressView
 from service.cli.queue import asked_text, print_job, starts
@@ -162,7 +162,7 @@ def show(job_id: JobId, *, as_json: AsJson = False) -> None:
 
 
 def watch(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Show a job's progress until it has ended; exit code 1 unless it succeeded."""
+    """Show a job's progress until it has ended; exit code 1 unless it succeeded, 4 if its student is not accepted."""
     with Client() as client:
         _watch(client, job_id, as_json=as_json)
 
@@ -304,6 +304,7 @@ def _watch(client: Client, job_id: str, *, as_json: bool) -> None:
     if job.status != "succeeded":
         err.print(failure_text(job), markup=False, style="red")
         raise typer.Exit(JOB_FAILED)
+    refuse_unaccepted(job.result)
 
 
 def _require_end(client: Client, job_id: str) -> None:

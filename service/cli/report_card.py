@@ -68,8 +68,9 @@ def _caption(report: Mapping[str, Any]) -> Text:
     parts = [report.get("verdict") or verdict(report)]
     if report.get("score_with_teacher") is not None:
         parts.append(f"{report['score_with_teacher']:.4f} while the student reads its teacher's output")
-    warnings = [f"warning: {warning['message']}" for warning in report.get("warnings") or []]
-    return Text("\n").join([Text("; ".join(parts)), *(Text(warning, style="yellow") for warning in warnings)])
+    gates = [Text(f"{'held' if gate['held'] else 'missed'}: {gate['message']}") for gate in report.get("require") or []]
+    warnings = [Text(f"warning: {warning['message']}", style="yellow") for warning in report.get("warnings") or []]
+    return Text("\n").join([Text("; ".join(parts)), *gates, *warnings])
 
 
 def _score(value: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.application import AsJson, SpecFile
-from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_extra
+from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_extra, refuse_unaccepted
 from service.cli.preview_card import show_preview
 from service.cli.progress import ProgressView, show_event
 from service.cli.report_card import report_card
@@ -19,6 +19,7 @@ from service.cli.terminal import err, out
 from service.settings import Settings
 from service.spec import parse_spec
 from service.spec.preview import MOST_SAMPLES, USUAL_SAMPLES
+from service.spec.report import Report
 
 if TYPE_CHECKING:
     from worker.protocol import Failed
@@ -71,8 +72,10 @@ def train(
         again = f"stillhouse train {shlex.quote(spec)} --out {shlex.quote(str(folder))}{kept}"
         err.print(f"stopped at a checkpoint; go on with: {again}")
         raise typer.Exit(INTERRUPTED)
-    out.print(report_card(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+    card = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    out.print(report_card(card))
     print_student(folder / "student")
+    refuse_unaccepted(Report.model_validate(card).headline())
 
 
 def preview(

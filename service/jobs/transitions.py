@@ -185,8 +185,10 @@ def resume(session: Session, job: Job) -> Outcome:
 
 
 def succeed(session: Session, job: Job) -> Outcome:
-    """running → succeeded; jobs that needed this one alone are queued."""
-    return _move(session, job, Status.SUCCEEDED, "the student is trained")
+    """running → succeeded; jobs that needed this one alone are queued. The reason tells what the student is not accepted for."""
+    missed = (job.result or {}).get("not_accepted") or []
+    reason = "the student is trained" + (f", and not accepted: {'; '.join(missed)}" if missed else "")
+    return _move(session, job, Status.SUCCEEDED, reason)
 
 
 def fail(session: Session, job: Job, failure: JobFailure) -> Outcome:

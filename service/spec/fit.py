@@ -33,6 +33,7 @@ from service.spec.label_loss_fit import label_loss_faults
 from service.spec.memory_fit import memory_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
+from service.spec.require_fit import require_faults
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
 from service.spec.task_fit import TASK_CHECKS
@@ -81,6 +82,7 @@ def check_fit(
     faults += _precision_faults(spec)
     faults += start_faults(spec)
     faults += memory_faults(spec)
+    faults += require_faults(spec)
     faults += adapter_faults(spec)
     faults += _export_faults(spec)
     faults += _canvas_faults(spec, dataset)

@@ -12,6 +12,7 @@ from service.spec.exports import Exports
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import BetweenLayers, DeepMutual, MethodSpec, SoftTargets, method_names, terms_of
 from service.spec.names import OneLine
+from service.spec.require import RequireSpec
 from service.spec.source import NetworkSource, StudentSource, TeacherSource, is_given, split_network
 from service.spec.strict import StrictModel
 from service.spec.tasks import TASKS, TaskName
@@ -214,6 +215,8 @@ class JobSpec(StrictModel):
     """The student's training."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """What else is measured and compared."""
+    require: RequireSpec = RequireSpec()
+    """What the student must have to be accepted."""
     exports: Exports = []
     """Other forms of the student beside its folder: ``onnx``, and ``onnx-int8`` with 8-bit weights."""
     resources: ResourceSpec = ResourceSpec()

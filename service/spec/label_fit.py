@@ -24,6 +24,8 @@ def label_faults(spec: JobSpec, dataset: DatasetInfo) -> list[FieldError]:
         return []
     if not TASKS[spec.task].targets:
         return _answer_faults(spec, dataset)
+    # Those that the dataset has not are faults of their own.
+    spec = spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"targets": targets})})
     faults = list(_learned_faults(spec, dataset, splits))
     if not faults:
         faults += _validation_faults(spec, dataset, splits)

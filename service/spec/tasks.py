@@ -94,6 +94,11 @@ class TaskInfo:
         return self.columns or (self.input_kind,)
 
     @property
+    def is_scored_by_teacher(self) -> bool:
+        """Whether what its networks learn is their teacher's outputs alone, which also are what their score is of."""
+        return self.methods == ("embeddings",)
+
+    @property
     def takes_weights(self) -> bool:
         """Whether rows may have weights: of those with targets of their own, each of which is one prediction."""
         return bool(self.targets) and not self.reads_words

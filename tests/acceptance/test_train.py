@@ -42,6 +42,10 @@ def test_it_leaves_the_student_and_its_report_and_shows_both(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert f"{report['student']['test_accuracy']:.2%}" in told.out
     exec(told.out.split("Load it with:\n")[1], {})
+    # Again, from the last checkpoint: the same student is not enough for another who requires more.
+    assert exit_code_here({**spec, "require": {"bytes": 10}}, tmp_path, monkeypatch) == 4
+    assert "the student is not accepted: bytes is" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["accepted"] is False
 
 
 def test_a_preview_marks_the_tokens_that_a_language_model_learns_to_write(

@@ -33,6 +33,7 @@ def test_a_student_of_a_teacher_that_knows_nothing_is_told_of_everywhere(tmp_pat
         method={"name": "soft-targets", "label_weight": 0.0},
         training={"max_steps": 60, "optimizer": {"name": "adamw", "learning_rate": 0.01}},
         evaluation={"control": True},
+        require={"gain": ">0", "parameters": 1e6, "relative_to_teacher": 0.01},
     )
     events = run_on_file(document, tmp_path / "job")
     assert isinstance(events[-1], Finished), events[-1]
@@ -47,6 +48,13 @@ def test_a_student_of_a_teacher_that_knows_nothing_is_told_of_everywhere(tmp_pat
     low, high = card["over_teacher_interval"]
     assert low < card["over_teacher"] < high
     assert events[-1].result["verdict"] == card["verdict"]
+    assert [(gate["figure"], gate["held"]) for gate in card["require"]] == [
+        ("relative_to_teacher", True),
+        ("gain", False),
+        ("parameters", True),
+    ]
+    missed = f"gain is {card['gain_interval'][0]:.6g} at the lower end of its interval, and >0 is required"
+    assert (events[-1].result["accepted"], events[-1].result["not_accepted"]) == (False, [missed])
     rows = card["student"]["test_rows"]
     assert rows == card["data"]["rows"]["test"] == card["data"]["labelled_rows"]["test"]["label"]
     low, high = card["student"]["test_interval"]

@@ -26,6 +26,7 @@ from service.spec.augment import AUGMENTATIONS
 from service.spec.data import DatasetSpec
 from service.spec.job import EvaluationSpec, ResourceSpec, StudentSpec, TeacherSpec
 from service.spec.methods import METHODS
+from service.spec.require import RequireSpec
 from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
 from tests.documents import PAGES, ROOT, blocks, code_lines, every_block, is_defined, names, prose, rows, section, spans
@@ -233,7 +234,8 @@ def test_each_part_of_the_spec_is_told_with_every_field(heading: str, model: typ
 
 def test_evaluation_and_resources_are_told_with_every_field() -> None:
     told = fields(section("docs/spec.md", "Evaluation and exports"))
-    assert sorted(told) == sorted(["exports", *(f"evaluation.{name}" for name in EvaluationSpec.model_fields)])
+    evaluation = ["exports", *(f"evaluation.{name}" for name in EvaluationSpec.model_fields)]
+    assert sorted(told) == sorted([*evaluation, *RequireSpec.model_fields])
     told = [name.partition(":")[0] for name in fields(section("docs/queue.md", "What a job asks for"))]
     resources = {f"resources.{name}" for name in ResourceSpec.model_fields}
     assert {name for name in told if name.startswith("resources.")} == resources

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from service.spec.report import AdapterCard
+from service.spec.cards.network import AdapterCard
 from service.spec.source import split_source
 from worker.data import Data, Split
 from worker.data.samples import Samples

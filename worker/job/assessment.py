@@ -10,8 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from service.spec import JobSpec
+from service.spec.cards.network import AdapterCard, Latency
 from service.spec.methods import BornAgain
-from service.spec.report import AdapterCard, Latency, Report, SeedsCard
+from service.spec.report import Report, SeedsCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Split
 from worker.data.samples import Samples

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from service.spec.cards.network import DtypeCard
 from service.spec.job import TeacherSpec
-from service.spec.report import DtypeCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.errors import UnfitInputs

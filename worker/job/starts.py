@@ -17,7 +17,7 @@ from torch import nn
 from service.model_facts import read_licence
 from service.spec.adapters import Lora
 from service.spec.architectures import Architecture
-from service.spec.report import StartCard
+from service.spec.cards.network import StartCard
 from service.spec.shapes import InputShape
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, first

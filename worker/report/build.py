@@ -11,20 +11,9 @@ import torch
 
 from service.spec import JobSpec
 from service.spec.canvas import ImageFit
+from service.spec.cards.network import AdapterCard, Latency, NetworkCard, TeacherCard, TrainingCard
 from service.spec.job import TeacherSpec
-from service.spec.report import (
-    AdapterCard,
-    Compression,
-    DataCard,
-    EnvironmentCard,
-    ExportCard,
-    Latency,
-    NetworkCard,
-    Report,
-    SeedsCard,
-    TeacherCard,
-    TrainingCard,
-)
+from service.spec.report import Compression, DataCard, EnvironmentCard, ExportCard, Report, SeedsCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.preprocessing import first
@@ -34,6 +23,7 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import Interval, labelled_counts
 from worker.export.forms import Exported
 from worker.models import built_from, num_parameters
+from worker.report.gates import check_gates
 from worker.tasks import TASKS
 from worker.tasks.task import Agreement, Measurement
 from worker.trained import TrainedNetwork
@@ -107,7 +97,7 @@ def make_report(
     teacher = _several_card(each_teacher, assessed["teacher"], are_shares=are_shares) if each_teacher else cards["teacher"]
     device = networks["student"].device
     input_shape = built_from(networks["student"].network).input_shape
-    return Report(
+    report = Report(
         job_id=job_id,
         name=spec.name,
         task=spec.task,
@@ -164,6 +154,8 @@ def make_report(
             platform=f"{platform.system()} {platform.machine()}",
         ),
     )
+    gates = check_gates(spec.require, report)
+    return report.model_copy(update={"require": gates, "accepted": all(gate.held for gate in gates) if gates else None})
 
 
 def _image_fit(data: Data) -> ImageFit | None:

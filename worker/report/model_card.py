@@ -5,8 +5,9 @@ import json
 from huggingface_hub import EvalResult, ModelCardData
 
 from service.spec import JobSpec
+from service.spec.cards.network import NetworkCard, StartCard
 from service.spec.methods import method_names
-from service.spec.report import NetworkCard, Report, StartCard
+from service.spec.report import Report
 from service.spec.source import split_source
 from worker.report.template import render, told_gain
 from worker.tasks import TASKS

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from service.spec.report import NetworkCard, Report
+from service.spec.cards.network import NetworkCard
+from service.spec.report import Report
 from worker.report.template import number, percent, render, told_gain, told_start
 
 _ROWS: tuple[tuple[str, Callable[[NetworkCard], str]], ...] = (

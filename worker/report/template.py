@@ -8,8 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from service.spec.cards.network import StartCard
 from service.spec.gain_words import gain_words
-from service.spec.report import Interval, Report, StartCard
+from service.spec.report import Interval, Report
 from service.spec.tasks import TASKS
 from worker.tasks.card_text import one_line
 

@@ -220,3 +220,12 @@ def test_a_write_whose_commit_had_no_answer_is_made_once(team: Team) -> None:
     assert write(3, crash) is LEASE_LOST, "another attempt runs"
     fence = again
     assert write(1, log) is APPLIED
+
+
+def test_a_student_that_is_not_accepted_is_told_of_in_the_last_event(team: Team) -> None:
+    fence = team.running()
+    result = {"accepted": False, "not_accepted": ["bytes is 20, and <=10 is required"]}
+    assert team.do(lambda session: jobs.succeed(session, fence, result=result, files=[], models=[])) is APPLIED
+    last = team.events(fence.job_id)[-1]
+    assert last.message == "the student is trained, and not accepted: bytes is 20, and <=10 is required"
+    assert last.type == "job.succeeded"

@@ -90,6 +90,7 @@ def test_every_fault_is_named_at_once() -> None:
             "column 'id' was not uploaded as a target: upload the file again with target_column=id; its target columns",
         ),
         ({"targets": ["class"]}, "/dataset/targets/0", "no column 'class'; its target columns are 'label'"),
+        ({"targets": ["label", "class"]}, "/dataset/targets/1", "no column 'class'; its target columns are 'label'"),
         ({"splits": {"train": "big"}}, "/dataset/splits/train", "no split 'big'; it has 'train'"),
         ({"splits": {"test": "val"}}, "/dataset/splits/test", "no split 'val'"),
         ({"splits": {"test": "train"}}, "/dataset/splits/test", "already the train split"),

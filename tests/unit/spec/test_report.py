@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.api.examples import REPORT
-from service.spec.report import Latency, Report
+from service.spec.cards.network import Latency
+from service.spec.report import Report
 
 
 def test_a_figure_that_is_not_finite_is_an_error() -> None:

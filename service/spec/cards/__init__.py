@@ -1,0 +1,1 @@
+"""The parts of a report card: networks, what they cost, and what shows their worth."""
