@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from service.errors import InvalidFile
@@ -47,12 +46,12 @@ from service.formats.columns.nested import column_of, nested_columns, nested_typ
 from service.formats.columns.text import TextColumn
 from service.formats.columns.tokens import TokensColumn, check_list_type, feature_names, named_tags
 from service.formats.pair import paired
+from service.formats.readers.row_groups import RowGroups
 from service.formats.targets.label import BOOLEANS, MAX_CLASSES, class_indices
 from service.spec.data import Column
 from service.spec.tasks import InputColumnKind, TargetKind
 from service.spec.warning_message import WarningMessage
 
-_BUFFER_BYTES = 2**20
 # Arrow reports a broken file as one of its own errors, most of them also a ValueError, or as an OSError.
 _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError, IndexError, TypeError)
 
@@ -97,10 +96,9 @@ class ParquetTable:
     def __init__(self, path: Path, selection: ColumnSelection) -> None:
         self.warnings: list[WarningMessage] = []
         try:
-            # By default Arrow keeps all that it has read of a file, and of a row group at least a whole column.
-            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-            self._schema = _schema(self._file.schema_arrow, selection)
-            self._num_rows: int = self._file.metadata.num_rows
+            self._file = RowGroups(path)
+            self._schema = _schema(self._file.schema, selection)
+            self._num_rows = self._file.num_rows
         except _BROKEN as error:
             raise InvalidFile(f"the Parquet file is broken or cut off: {str(error)[:200]}") from error
         try:
@@ -154,7 +152,7 @@ class ParquetTable:
         """Yields each batch with the number of its first row."""
         first_row = 0
         try:
-            for batch in self._file.iter_batches(batch_size=rows_at_once, columns=list(names), use_threads=False):
+            for batch in self._file.batches(names, rows_at_once=rows_at_once):
                 check_batch(batch, first_row=first_row)
                 columns = [plain(column_of(batch, name)) for name in names]
                 yield first_row, pa.RecordBatch.from_arrays(columns, names=list(names))
