@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from service.cli.application import AsJson, JobId, SpecFile
 from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, refuse_unaccepted
+from service.cli.finding import find_job
 from service.cli.following import failure_text, follow
 from service.cli.progress import ProgressView
 from service.cli.queue import asked_text, print_job, starts
@@ -269,10 +270,21 @@ def report(job_id: JobId, *, as_json: AsJson = False) -> None:
         out.print(report_card(card))
 
 
-def delete(job_id: JobId) -> None:
-    """Delete a finished job and its artifacts."""
+def delete(
+    what: Annotated[
+        str, typer.Argument(metavar="JOB|DATASET|MODEL", help="A job, by its id or name; or dataset:ID, or model:ID.")
+    ],
+) -> None:
+    """Delete a finished job and its artifacts; or an uploaded dataset or model that no live job uses."""
+    kind, _, named = what.rpartition(":")
     with Client() as client:
-        client.delete(job_id)
+        if kind == "dataset" or what.startswith("ds_"):
+            client.delete_dataset(named)
+        elif kind == "model" or what.startswith("model_"):
+            found = [model.id for model in client.models() if named in (model.id, model.handle)]
+            client.delete_model(found[0] if found else named)
+        else:
+            client.delete(find_job(what))
 
 
 def download_with_bars(client: Client, job_id: str, folder: Path, *, names: Sequence[str] | None) -> list[Path]:

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel
 
 from service.cli.application import AsJson
 from service.cli.dataset_card import print_dataset
 from service.cli.failure import CommandFailed
 from service.cli.report_card import size_text
-from service.cli.tables import print_json, print_rows
+from service.cli.tables import cell, print_fields, print_json, print_rows
 from service.cli.terminal import err, out
-from service.client import Client
-from service.spec.tasks import first_task
+from service.client import Client, Dataset, Model
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +33,7 @@ def upload(
     *,
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="Its task; by default image-classification, or for a model that of its config.")
+        str | None, typer.Option(help="Its task; by default what its files or columns tell, or for a model its config.")
     ] = None,
     input_column: Annotated[
         str | None, typer.Option(help="The input column; by default image, text or audio. For pairs of texts two, as a,b.")
@@ -67,19 +65,23 @@ def upload(
 
         if model:
             default = path.name if path.is_dir() else path.stem
-            stored: BaseModel = client.upload_model(path, name=name or default, task=task, on_sent=tell)
-            source = f"model:{stored.model_dump()['id']}"
+            stored: Model | Dataset = client.upload_model(path, name=name or default, task=task, on_sent=tell)
+            source = f"model:{stored.id}"
         else:
             stored = client.upload_dataset(
                 path,
                 name=name or path.stem,
-                task=task or first_task("image"),
+                task=task,
                 input_column=input_column,
                 target_column=target_column,
                 weight_column=weight_column,
                 skip_broken=skip_broken,
             )
-            source = f"dataset:{stored.model_dump()['id']}"
+            source = f"dataset:{stored.id}"
+            if task is None:
+                err.print(f"read for {stored.task}: {_columns(stored)}", markup=False)
+            if name not in (None, stored.name):
+                err.print(f"it was here before, as {stored.name!r}", markup=False)
     if as_json:
         typer.echo(stored.model_dump_json(indent=2))
     else:
@@ -87,6 +89,10 @@ def upload(
         for warning in stored.model_dump().get("warnings", []):
             err.print(f"warning: {warning['message']}", markup=False)
         err.print("name it so in a spec, as the source")
+
+
+def _columns(dataset: Dataset) -> str:
+    return ", ".join(f"{column['kind']} {name!r}" for name, column in dataset.columns.items())
 
 
 def datasets(
@@ -124,12 +130,13 @@ def models(*, as_json: AsJson = False) -> None:
             **item,
             "parameters": None if item["parameters"] is None else f"{item['parameters']:,}",
             "size": None if item["bytes"] is None else size_text(item["bytes"]),
+            "source": f"model:{item['id']}",
             "made_by": item["job_id"] and f"{item['job_id']} ({item['part']})",
             "jobs": item["used_by"]["count"],
         }
         for item in stored
     ]
-    _print_table(("id", "handle", "name", "task", "parameters", "size", "dtype", "base", "licence", "made_by", "jobs"), rows)
+    _print_table(("source", "handle", "name", "task", "parameters", "size", "dtype", "base", "licence", "made_by", "jobs"), rows)
 
 
 def name(
@@ -148,16 +155,34 @@ def name(
 
 def catalogue(
     what: Annotated[Literal["methods", "architectures", "augmentations"], typer.Argument(help="What to list.")],
+    name: Annotated[str | None, typer.Argument(help="One of them, with its parameters.")] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the methods, architectures or augmentations that a spec may name; --json with their parameters."""
+    """List the methods, architectures or augmentations that a spec may name; or show one, with its parameters."""
     with Client() as client:
         items = {"methods": client.methods, "architectures": client.architectures, "augmentations": client.augmentations}[what]()
-    if as_json:
+    if name is not None:
+        items = [item for item in items if item["name"] == name]
+        if not items:
+            raise CommandFailed(f"there is no {name!r}; list them with: stillhouse catalogue {what}")
+    if name is not None and not as_json:
+        print_fields({key: cell(value) for key, value in items[0].items() if key != "parameters"})
+        out.print()
+        print_rows([_parameter(*each) for each in items[0]["parameters"]["properties"].items() if each[0] != "name"], wide=["is"])
+    elif as_json:
         typer.echo(json.dumps(items, indent=2))
     else:
         _print_table(("name", "summary", "tasks", "modalities", "paper"), items)
+
+
+def _parameter(name: str, schema: dict[str, Any]) -> dict[str, str]:
+    """A row for a parameter of a JSON Schema."""
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    allowed = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    allowed += [" | ".join(map(str, schema["enum"]))] if "enum" in schema else []
+    default = "needed" if "default" not in schema else json.dumps(schema["default"])
+    return {"parameter": name, "default": default, "allowed": ", ".join(allowed), "is": schema.get("description", "")}
 
 
 _WIDE = {"name", "splits", "summary", "tasks", "modalities", "paper", "base", "made_by"}

@@ -117,14 +117,22 @@ def list_keys(*, as_json: AsJson = False) -> None:
 @keys.command("create")
 def create_key(
     *,
-    user: Annotated[str, typer.Option(help="The user of the key; a new name creates a user.")],
+    user: Annotated[str | None, typer.Option(help="The user of the key.")] = None,
+    new_user: Annotated[str | None, typer.Option(help="The name of a user that is made for it.")] = None,
     role: Annotated[Literal["viewer", "member", "admin"], typer.Option(help="What the key permits.")] = "member",
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it, this once."""
+    if (user is None) == (new_user is None):
+        raise CommandFailed("whose key is it? Give --user NAME, or --new-user NAME for one that is not there yet")
     with Client() as client:
-        made = client.create_key(user=user, role=role, name=name)
+        known = [each.name for each in client.users()]
+        if user is not None and user not in known:
+            raise CommandFailed(f"there is no user {user!r}, but {', '.join(known)}; to make one: --new-user {user}")
+        if new_user in known:
+            raise CommandFailed(f"there is a user {new_user!r}; for another key of theirs: --user {new_user}")
+        made = client.create_key(user=user or new_user or "", role=role, name=name)
     if as_json:
         print_json(made)
     else:

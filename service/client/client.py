@@ -208,7 +208,7 @@ class Client:
         path: Path | str,
         *,
         name: str,
-        task: str,
+        task: str | None = None,
         input_column: str | Sequence[str] | None = None,
         target_column: str | Sequence[str] | None = None,
         weight_column: str | None = None,
@@ -216,15 +216,20 @@ class Client:
     ) -> Dataset:
         """Uploads a dataset file, streamed from disk. The same bytes for the same task and columns are stored once.
 
+        Without ``task`` the file tells it: by the kind of its files, or by the usual names of columns.
         ``target_column`` is a name, or several for a multi-task dataset; ``input_column`` a name, or the two of pairs of texts.
         ``skip_broken`` leaves rows out whose image or sound cannot be read; the answer's warnings tell them.
         """
         columns = {"input_column": input_column, "target_column": target_column, "weight_column": weight_column}
-        form = {"name": name, "task": task} | {
-            field: column if isinstance(column, str) else ",".join(column)
-            for field, column in columns.items()
-            if column is not None
-        }
+        form = (
+            {"name": name}
+            | ({"task": task} if task else {})
+            | {
+                field: column if isinstance(column, str) else ",".join(column)
+                for field, column in columns.items()
+                if column is not None
+            }
+        )
         form |= {"skip_broken": "true"} if skip_broken else {}
         answer = self._transport.request("POST", "/v1/datasets", form=form, file=Path(path), repeatable=True, **_upload_options())
         return Dataset.model_validate(answer.json())

@@ -205,6 +205,7 @@ def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
     return cast(_Values, [cast(Sequence[object], values)[row] for row in rows])
 
 
+_HOW_TO_NAME = "; name the one to read as input_column (--input-column)"
 USUAL_PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"))
 """The columns of pairs of texts under the names that are usual elsewhere."""
 
@@ -258,14 +259,14 @@ def _how_to_name(names: Sequence[str], selection: ColumnSelection) -> str:
     """The columns of language models' data under the names that are usual elsewhere; the columns of texts and their spans."""
     if TASKS[selection.task].takes_pairs:
         usual = next((pair for pair in USUAL_PAIRS if set(pair) <= set(names)), None)
-        return f"; upload it with input_column={','.join(usual)}" if usual else ""
+        return f"; upload it with input_column={','.join(usual)}" if usual else _HOW_TO_NAME
     if "text" in names and selection.reads_words and "text" in TASKS[selection.task].columns:
         return "; upload it with input_column=text and, of its spans, target_column=spans"
     if "prompt" in names and "completion" in names:
         return "; upload it with input_column=prompt and target_column=completion"
     if "messages" in names and selection.reads_chats:
         return "; upload it with input_column=messages"
-    return ""
+    return _HOW_TO_NAME
 
 
 def _is_almost(name: str, target: str) -> bool:

@@ -19,6 +19,7 @@ from service.api.upload_form import MAX_NAME_CHARACTERS, UploadForm
 from service.api.uploads import Upload, receive
 from service.datasets import WEIGHT_MARK, NewDataset
 from service.errors import Conflict, FieldError, Forbidden, InvalidFile, InvalidInput, NotFound
+from service.formats.task_of_file import purpose_of
 from service.spec.names import ONE_LINE
 from service.spec.tasks import MAX_TARGETS, TASKS, TaskName, default_inputs, default_targets
 
@@ -39,6 +40,7 @@ _TARGET = (
     "them, make a multi-task dataset. A row need not have a value; a file without the default column is stored as unlabelled. "
     f"By default {default_targets()}; a `causal-lm` may have one of texts, the answers."
 )
+_TASK = "What it is to train. By default what the kind of its files, or the usual names of its columns, tell; else it is needed."
 _WEIGHT = "The weights of the rows, numbers of 0 and more, for the spec's `dataset.weight`. None by default."
 _SKIP = "Whether rows whose file of an image or of sound cannot be read are left out and told, rather than refused."
 _FORM = UploadForm(
@@ -51,13 +53,13 @@ _FORM = UploadForm(
             "pattern": ONE_LINE,
             "description": "For people.",
         },
-        "task": {"enum": list(get_args(TaskName)), "description": "What it is to train."},
+        "task": {"enum": list(get_args(TaskName)), "description": _TASK},
         "input_column": {"type": "string", "maxLength": 2 * MAX_NAME_CHARACTERS + 1, "description": _INPUT},
         "weight_column": {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": _WEIGHT},
         "target_column": {"type": "string", "maxLength": MAX_TARGETS * (MAX_NAME_CHARACTERS + 1), "description": _TARGET},
         "skip_broken": {"enum": ["true", "false"], "default": "false", "description": _SKIP},
     },
-    required=("name", "task"),
+    required=("name",),
     example={"file": DATASET["filename"], "name": DATASET["name"], "task": DATASET["task"]},
 )
 
@@ -131,12 +133,17 @@ def _new_dataset(upload: Upload) -> NewDataset:
     targets = [name.strip() for name in upload.fields.get("target_column", "").split(",")]
     weight = upload.fields.get("weight_column", "").strip()
     inputs = [name.strip() for name in upload.fields.get("input_column", "").split(",")]
-    task = cast(TaskName, upload.fields.get("task"))
-    if inputs != [""] and not faults:
-        faults += _input_faults(inputs, task)
     if targets != [""]:
         faults += _target_faults(targets)
     if faults:
+        raise InvalidInput(faults)
+    task = cast(TaskName, upload.fields.get("task"))
+    if not task:
+        purpose = purpose_of(upload.path, upload.filename, inputs=list(filter(None, inputs)), targets=list(filter(None, targets)))
+        task = purpose.task
+        inputs = list(purpose.inputs or [""]) if inputs == [""] else inputs
+        targets = list(purpose.targets or [""]) if targets == [""] else targets
+    if inputs != [""] and (faults := _input_faults(inputs, task)):
         raise InvalidInput(faults)
     return NewDataset(
         path=upload.path,
@@ -145,7 +152,7 @@ def _new_dataset(upload: Upload) -> NewDataset:
         size=upload.size,
         name=upload.fields["name"],
         task=task,
-        input_column=",".join(inputs) if TASKS[task].takes_pairs else upload.fields.get("input_column", ""),
+        input_column=",".join(inputs) if TASKS[task].takes_pairs else upload.fields.get("input_column") or ",".join(inputs),
         target_column=",".join(targets) + (f"{WEIGHT_MARK}{weight}" if weight else ""),
         skip_broken=upload.fields.get("skip_broken") == "true",
     )

@@ -47,18 +47,13 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
     """
     if path.is_dir():
         return ShardTable(path, selection)
-    with path.open("rb") as file:
-        start = file.read(4096)
-    text = compressed_text(path)
-    if text is None:
-        refuse_other_format(path, start, filename)
+    found = format_of(path, filename, selection.input_kind)
     readers = READERS[selection.input_kind]
     if selection.reads_words:
         readers = {name: reader for name, reader in readers.items() if name != "CSV"}
-    found = _format(path, text or start, filename, selection.input_kind)
-    if start and found in readers:
+    if found in readers:
         return readers[found](path, selection)
-    if not start:
+    if found is None and path.stat().st_size == 0:
         what = "is empty"
     elif found is None:
         what = f"is neither {' nor '.join(f'{_article(name)} {name}' for name in readers)} file (or its start is damaged)"
@@ -67,11 +62,23 @@ def open_table(path: Path, filename: str, selection: ColumnSelection) -> Abstrac
     else:
         what = f"is {_article(found)} {found} file, which holds no {_INPUTS[selection.input_kind]} to train on"
     ways = " or ".join(f"{name} ({_HOW_TO_WRITE[name]})" for name in readers)
-    raise InvalidFile(f"{filename!r} {what}; for {selection.task} send {ways}")
+    raise InvalidFile(f"{filename!r} {what}; for {selection.task} send {ways}, or name another task (--task)")
+
+
+def format_of(path: Path, filename: str, kind: InputKind) -> Format | None:
+    """Detects the format of a file by its first bytes; None for what is none of them. Raises InvalidFile if it is not read."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if not start:
+        return None
+    text = compressed_text(path)
+    if text is None:
+        refuse_other_format(path, start, filename)
+    return _format(path, text or start, filename, kind)
 
 
 def _format(path: Path, start: bytes, filename: str, kind: InputKind) -> Format | None:
-    """Detects the format by the first bytes; for text files by the suffix, then by the first character."""
+    """Tells files of text by the suffix, then by the first character."""
     if start.startswith(b"PK"):
         return _zip_format(path, filename)
     if is_tar(start):

@@ -227,3 +227,43 @@ def test_a_dataset_is_shown_with_what_it_holds(ada: Terminal, tmp_path: Path) ->
     shown = [" ".join(line.split()) for line in ada.text("datasets", source).splitlines()]
     assert {f"source {source}", "text text string", "train 8 0", "a 1 4", "0 to 16 4 " + "█" * 30, "test train 1"} < set(shown)
     assert ada.json("datasets", source.removeprefix("dataset:"))["facts"]["shared_rows"][0]["rows"] == 1
+
+
+def test_a_key_is_made_for_a_user_who_is_there_or_who_is_made_by_name(root: Terminal) -> None:
+    unknown = root.run("keys", "create", "--user", "typo")
+    assert str(unknown.exception).startswith("there is no user 'typo', but ")
+    assert [user.name for user in root.client.users() if user.name == "typo"] == []
+    assert root.text("keys", "create", "--new-user", "eva").startswith("sh_")
+    assert root.text("keys", "create", "--user", "eva").startswith("sh_")
+    assert "there is a user 'eva'" in str(root.run("keys", "create", "--new-user", "eva").exception)
+    assert "whose key is it?" in str(root.run("keys", "create").exception)
+
+
+def test_an_upload_says_what_it_was_read_for_and_is_deleted_by_its_source(ada: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text;label\na;0\nb;1\n")
+    done = ada.run("upload", str(tmp_path / "rows.csv"))
+    source = done.stdout.strip()
+    assert "read for text-classification: text 'text', label 'label'" in done.stderr
+    assert "it was here before, as 'rows'" in ada.run("upload", str(tmp_path / "rows.csv"), "--name", "other").stderr
+    assert source in ada.text("datasets")
+    ada.text("delete", source)
+    assert source not in ada.text("datasets")
+
+
+def test_models_are_listed_as_a_spec_names_them(ada: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "mine.zip").write_bytes(zipped(folder()))
+    model = ada.client.upload_model(tmp_path / "mine.zip", name="mine")
+    assert ada.json("models")[0]["id"] == model.id
+    assert f"model:{model.id}" in ada.text("models")
+    ada.text("name", model.id, "kept")
+    assert "kept" in ada.text("models")
+    ada.text("delete", "model:kept")
+    assert ada.json("models") == []
+
+
+def test_one_method_is_shown_with_its_parameters(ada: Terminal) -> None:
+    shown = ada.text("catalogue", "methods", "dkd")
+    assert "warmup_epochs" in shown
+    assert "≥ 0" in shown
+    assert ada.json("catalogue", "methods", "dkd")[0]["name"] == "dkd"
+    assert "there is no 'dk'" in str(ada.run("catalogue", "methods", "dk").exception)

@@ -305,7 +305,6 @@ def test_two_input_columns_are_a_pair_of_texts_and_tell_uploads_apart(member: ht
     ("form", "pointer"),
     [
         ({"task": "text-recognition"}, "/task"),
-        ({"task": ""}, "/task"),
         ({"name": ""}, "/name"),
         ({"name": "x" * 201}, "/name"),
         ({"name": "nul\0"}, "/name"),
@@ -416,3 +415,20 @@ def test_words_and_tags_are_described_and_shown(member: httpx.Client) -> None:
     )
     assert answer.status_code == 422
     assert "row 0 (line 1): 1 tags for 2 tokens" in answer.text
+
+
+def test_a_file_whose_columns_tell_its_task_needs_none_and_what_is_named_wins(member: httpx.Client) -> None:
+    def posted(*rows: dict[str, Any], **form: str) -> httpx.Response:
+        content = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        return member.post("/v1/datasets", data={"name": "mine"} | form, files={"file": ("rows.jsonl", content)})
+
+    answer = posted({"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["task"] == "causal-lm"
+    assert {name: column["kind"] for name, column in answer.json()["columns"].items()} == {"prompt": "text", "completion": "text"}
+    assert posted({"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}, task="").status_code == 200
+    texts = posted({"text": "a", "label": 0, "kind": 1}, {"text": "b", "label": 1, "kind": 0}, target_column="kind")
+    assert (texts.json()["task"], texts.json()["columns"]["kind"]["kind"]) == ("text-classification", "label")
+    refused = posted({"text": "a"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_file")
+    assert "its columns are 'text'" in refused.json()["detail"]
