@@ -108,7 +108,7 @@ class InputFetcher:
             SourceRefused: a file or a network is gone, may not be read here, or is not what it was for an earlier attempt.
             HubAway: the Hub did not come back.
         """
-        inputs = Inputs(paths=self._data.fetch(), revisions=dict(self._data.revisions))
+        inputs = self._fetch_data()
         for pointer, source in self._networks():
             found = self._access.in_hub(partial(self._fetch_network, pointer, source))
             if found is None:
@@ -122,7 +122,7 @@ class InputFetcher:
         Raises:
             NotFound, SourceRefused: as :meth:`fetch` does.
         """
-        inputs = Inputs(paths=self._data.fetch(), revisions=dict(self._data.revisions))
+        inputs = self._fetch_data()
         for pointer, source in self._networks():
             try:
                 found = self._fetch_network(pointer, source)
@@ -134,6 +134,14 @@ class InputFetcher:
             elif split_source(source).kind == "model":
                 raise _gone(pointer, source)
         return inputs
+
+    def _fetch_data(self) -> Inputs:
+        try:
+            return Inputs(paths=self._data.fetch(), revisions=dict(self._data.revisions))
+        except SourceRefused as refused:
+            if self._is_unread and refused.code == SourceRefused.code:
+                refused.hint = _HOW_TO_BE_READ
+            raise
 
     def _networks(self) -> list[tuple[str, str]]:
         """Each network that exists, once, behind the pointer to it."""

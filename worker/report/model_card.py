@@ -1,6 +1,7 @@
 """The student's README: a model card of the Hugging Face Hub."""
 
 import json
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -8,7 +9,7 @@ from service.spec import JobSpec
 from service.spec.cards.network import NetworkCard, StartCard
 from service.spec.methods import method_names
 from service.spec.report import Report
-from service.spec.source import split_source
+from service.spec.source import split_hub_data, split_source
 from worker.report.template import render, told_gain
 from worker.tasks import TASKS
 
@@ -20,6 +21,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
     metric = "agreement" if figure == "agreement" else words.score
     origin = origin_of_student(report, spec)
     data = ModelCardData(
+        datasets=_repositories(spec) or None,
         license=None if origin is None else origin.licence,
         base_model=None if origin is None else _on_hub(origin),
         pipeline_tag=info.pipeline_tag or report.task,
@@ -30,8 +32,7 @@ def model_card(report: Report, spec: JobSpec) -> str:
         eval_results=[
             EvalResult(
                 task_type=report.task,
-                dataset_type=report.data.source,
-                dataset_name=report.data.source,
+                **_evaluated_on(spec.dataset.source),
                 dataset_split="test",
                 metric_type=metric,
                 metric_value=report.agreement if figure == "agreement" else report.student.test_score,
@@ -66,6 +67,20 @@ def lineage_card(origin: StartCard) -> str:
     """The card of a network that has the weights of another, and nothing else to tell: its base and its licence."""
     data = ModelCardData(license=origin.licence, base_model=_on_hub(origin))
     return f"---\n{data.to_yaml(line_break=chr(10))}\n---\n"
+
+
+def _repositories(spec: JobSpec) -> list[str]:
+    """The datasets of the Hub that the student learnt from."""
+    sources = (spec.dataset.source, spec.dataset.transfer or "")
+    return [split_hub_data(source).repository for source in sources if split_source(source).kind == "hub"]
+
+
+def _evaluated_on(source: str) -> dict[str, Any]:
+    if split_source(source).kind != "hub":
+        return {"dataset_type": source, "dataset_name": source}
+    repository, revision, config = split_hub_data(source)
+    named = {"dataset_type": repository, "dataset_name": repository}
+    return named | {"dataset_config": config, "dataset_revision": revision}
 
 
 def _on_hub(origin: StartCard) -> str | None:

@@ -24,6 +24,7 @@ from service.security import create_key
 from service.settings import Settings
 from service.tables import Job, JobSource, UserSecret
 from tests.hub import Hub, hub_server
+from tests.integration.feelings import CLASSES
 from tests.integration.test_chain import train
 from tests.integration.test_teachers import CNN, SHORT, spec
 from tests.integration.worker.conftest import Queue, WorkerProcess, Workers, until
@@ -43,10 +44,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hub(network: Path) -> Iterator[Hub]:
+def hub(network: Path, texts: Path) -> Iterator[Hub]:
     with hub_server() as hub:
         hub.add("anna/gated", network, commit=COMMIT, token=CANARY)
         hub.add("anna/open", network, commit=COMMIT)
+        hub.add("anna/feelings", texts.parent, commit=COMMIT, token=CANARY)
         yield hub
 
 
@@ -84,6 +86,20 @@ def key_of(database: Database, name: str) -> str:
 def learns_from(source: str, **changes: Any) -> dict[str, Any]:
     training = {"max_steps": 4, "batch_size": 32}
     return spec({"source": source, "accept_score": "any"}, training=training, evaluation={"control": False}) | changes
+
+
+def reads(source: str, **dataset: Any) -> dict[str, Any]:
+    network = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    bert = {"name": "transformers", "model_type": "bert", "config": network}
+    tokenizer, training = {"train": "wordpiece", "vocab_size": 100, "max_length": 8}, {"max_steps": 4, "batch_size": 16}
+    return {
+        "task": "text-classification",
+        "dataset": {"source": source} | dataset,
+        "teacher": {"architecture": bert, "tokenizer": tokenizer, "training": training, "accept_score": "any"},
+        "student": {"architecture": bert},
+        "training": training,
+        "evaluation": {"control": False},
+    }
 
 
 def test_a_token_fetches_a_gated_network_and_is_nowhere_to_be_found(
@@ -161,6 +177,32 @@ def test_a_token_fetches_a_gated_network_and_is_nowhere_to_be_found(
         for path in folder.rglob("*"):
             assert CANARY not in path.name
             assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_a_token_reads_a_gated_dataset_which_is_checked_before_the_job_waits(
+    hub_worker: WorkerProcess, queue: Queue, database_url: str, valkey_server: Valkey, store_url: str, tmp_path: Path
+) -> None:
+    source = "hub:anna/feelings"
+    with (
+        served(database_url, valkey_server, store_url, tmp_path) as url,
+        Client(url, key_of(queue.database, "ana")) as ana,
+        Client(url, key_of(queue.database, "ben")) as ben,
+    ):
+        ana.set_hub_token(CANARY)
+        done = ana.wait(ana.submit(reads(source)).id)
+        assert done.status == "succeeded", done.error
+        assert ana.report(done.id)["data"]["classes"] == CLASSES
+        with queue.database.transaction() as session:
+            assert session.get_one(JobSource, (done.id, source)).revision == COMMIT
+        for job, pointer, why in (
+            (ben.submit(reads(source)), "/dataset/source", "anna/feelings is gated"),
+            (ana.submit(reads(source, input="review")), "/dataset/source", "no column 'review'; its columns are 'text', 'label'"),
+            (ana.submit(reads(source, splits={"train": "learn"})), "/dataset/splits/train", "'learn'"),
+        ):
+            refused = (ana if job.owner == "ana" else ben).wait(job.id)
+            assert refused.error is not None
+            assert (refused.status, refused.attempt, refused.error.details["pointer"]) == ("failed", 0, pointer)
+            assert why in refused.error.message
 
 
 def test_an_attempt_on_another_host_gets_the_commit_that_the_first_one_got(

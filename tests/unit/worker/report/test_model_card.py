@@ -42,6 +42,15 @@ def test_the_hub_reads_its_metadata() -> None:
     }
 
 
+def test_a_dataset_of_the_hub_is_named_at_its_commit() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    dataset = {"source": f"hub:anna/pets@{commit}:small", "transfer": "hub:anna/more"}
+    found = metadata(card(spec={"dataset": SPEC["dataset"] | dataset}))
+    assert found["datasets"] == ["anna/pets", "anna/more"]
+    evaluated = {"name": "anna/pets", "type": "anna/pets", "config": "small", "split": "test", "revision": commit}
+    assert found["model-index"][0]["results"][0]["dataset"] == evaluated
+
+
 @pytest.mark.parametrize("name", ["a: b\n# Heading", "```", "- {x}", "Ω — 'quoted' \"twice\""])
 def test_no_name_breaks_the_card(name: str) -> None:
     text = card(name=name)
