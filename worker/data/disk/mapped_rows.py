@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.data.disk.mapping import mapped_file
+
 
 @dataclass(frozen=True, eq=False)
 class MappedRows:
@@ -109,9 +111,7 @@ class RowsWriter:
         self._file.flush()
         ends = np.cumsum(lengths, dtype=np.int64)
         count = int(ends[-1]) if len(ends) else 0
-        values: NDArray[np.generic] = (
-            np.memmap(self._file, dtype=self._stored, mode="r", shape=(count,)) if count else np.empty(0, dtype=self._stored)
-        )
+        values: NDArray[np.generic] = np.frombuffer(mapped_file(self._file) if count else b"", dtype=self._stored, count=count)
         return MappedRows(values, ends - lengths, lengths, self._width, self._padding, self._dtype)
 
 

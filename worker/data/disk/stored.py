@@ -23,6 +23,7 @@ from service.formats.media.image_extent import common_channels
 from service.formats.shards.index import HASH, LENGTH, SIDES, field_name, read_index, shard_path, stored_as
 from service.formats.shards.values import read_inputs, read_target
 from service.formats.words import rows_of_words
+from worker.data.disk.mapping import MappedBatches
 from worker.data.images.canvas import Canvas, fit_images
 
 PIECE_ROWS = 256
@@ -114,7 +115,7 @@ class StoredInputs(Sequence[Any]):
     def read(self, chosen: NDArray[np.int64] | None = None) -> Any:
         """Reads the samples ``chosen``, by default all: images as a tensor (B, C, H, W), anything else in a list."""
         rows = self.rows if chosen is None else self.rows[chosen]
-        inputs = self._of_batches(rows, self._values)
+        inputs = self._of_batches(rows, [*map(field_name, self.columns), *SIDES, *LENGTH, HASH], self._values)
         if self.is_images and not self.as_files:
             return self._of_images(rows, inputs)
         found: list[Any] = [None] * len(rows)
@@ -202,13 +203,15 @@ class StoredInputs(Sequence[Any]):
 
     def _column(self, name: str, values: Callable[[Any], list[Any]]) -> list[Any]:
         found: list[Any] = [None] * len(self)
-        for places, part in self._of_batches(self.rows, lambda batch: values(batch.column(name))):
+        for places, part in self._of_batches(self.rows, [name], lambda batch: values(batch.column(name))):
             for place, value in zip(places, part, strict=True):
                 found[place] = value
         return found
 
-    def _of_batches(self, rows: NDArray[np.int64], read: Callable[[Any], _Part]) -> list[tuple[NDArray[np.int64], _Part]]:
-        """What is read of some rows, with their places among them, batch by batch of the files."""
+    def _of_batches(
+        self, rows: NDArray[np.int64], names: list[str], read: Callable[[Any], _Part]
+    ) -> list[tuple[NDArray[np.int64], _Part]]:
+        """What is read of some rows, of those of the fields that there are, with their places, batch by batch of the files."""
         found = []
         shard_of = np.searchsorted(self.ends, rows, side="right")
         for shard in np.unique(shard_of):
@@ -218,9 +221,8 @@ class StoredInputs(Sequence[Any]):
             batch_of = np.searchsorted(opened.ends, inside, side="right")
             for number in np.unique(batch_of):
                 places = np.flatnonzero(batch_of == number)
-                batch = opened.batches[number]
-                local = inside[places] - (opened.ends[number] - batch.num_rows)
-                found.append((there[places], read(batch.take(pa.array(local)))))
+                local = inside[places] - (opened.ends[number - 1] if number else 0)
+                found.append((there[places], read(opened.take(number, local, names))))
         return found
 
 
@@ -290,16 +292,7 @@ def _scattered(parts: Sequence[tuple[NDArray[np.int64], Tensor]], count: int) ->
     return whole
 
 
-class _Shard:
-    """One mapped file."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-        self.schema = self._file.schema
-        self.batches = [self._file.get_batch(number) for number in range(self._file.num_record_batches)]
-        self.ends = np.cumsum([batch.num_rows for batch in self.batches], dtype=np.int64)
-
-
 @lru_cache(maxsize=_MOST_OPEN)
-def _opened(path: Path) -> _Shard:
-    return _Shard(path)
+def _opened(path: Path) -> MappedBatches:
+    with path.open("rb") as file:
+        return MappedBatches(file)
