@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from worker.forked import Connection, ForkedProcess, settle_in
+from worker.host_memory import free_host_bytes
 
 Make = Callable[[Tensor, int], Sequence[Tensor | None]]
 """From sample indices (B,) and an epoch to the tensors of a batch."""
@@ -32,7 +33,9 @@ Made = list[Tensor | None]
 _AHEAD_EACH = 2
 """Batches that a loader has to make."""
 _KEPT_BYTES = 128 * 2**20
-"""Of the batches last made, which several networks or a second pass may ask for again."""
+"""The most of the batches last made, which several networks or a second pass may ask for again."""
+_KEPT_SHARE = 16
+"""The part of the free memory that they may take."""
 _MOST_DEATHS = 20
 """After so many the trainer makes the rest itself."""
 _PAGE = 4096
@@ -73,6 +76,8 @@ class Loaders:
         self._running: deque[tuple[_Loader, _Task]] = deque()
         self._kept: deque[tuple[_Task, Made]] = deque()
         self._num_deaths = 0
+        free = free_host_bytes()
+        self._kept_bytes = _KEPT_BYTES if free is None else min(_KEPT_BYTES, free / _KEPT_SHARE)
 
     @property
     def pids(self) -> list[int]:
@@ -170,7 +175,7 @@ class Loaders:
 
     def _keep(self, task: _Task, made: Made) -> None:
         self._kept.append((task, made))
-        while len(self._kept) > 1 and sum(_num_bytes(each) for _, each in self._kept) > _KEPT_BYTES:
+        while len(self._kept) > 1 and sum(_num_bytes(each) for _, each in self._kept) > self._kept_bytes:
             self._kept.popleft()
 
 
