@@ -10,6 +10,7 @@ import numpy as np
 from service.formats import write_shards
 from service.formats.shards.mapped import map_shards
 from service.spec import parse_spec
+from tests.integration.test_chats import TEMPLATE
 from tests.unit.formats.files import encoded, some_images, write_jsonl, write_npz, write_parquet
 from tests.unit.formats.sounds import some_sound, sound_file
 
@@ -31,6 +32,7 @@ CLASSIFIED: dict[str, Any] = {
     "teacher": {"architecture": CNN, "training": {"epochs": 1, "batch_size": 16}},
     "student": {"architecture": CNN},
 }
+LONG = GPT2 | {"config": GPT2["config"] | {"n_positions": 48}}
 WRITTEN: dict[str, Any] = {
     "task": "causal-lm",
     "teacher": {
@@ -69,6 +71,17 @@ JOBS: dict[str, dict[str, Any]] = {
     "packed": WRITTEN | {"dataset": {"packing": "packed"}},
     "padded": WRITTEN | {"dataset": {"packing": "padded"}},
     "answered": WRITTEN | {"dataset": {"targets": ["answer"]}},
+    "isolated": WRITTEN | {"dataset": {"packing": "isolated"}},
+    "chats": WRITTEN
+    | {
+        "dataset": {"input": "messages", "chat_template": TEMPLATE},
+        "teacher": {
+            "architecture": LONG,
+            "tokenizer": WRITTEN["teacher"]["tokenizer"] | {"max_length": 48},
+            "training": WRITTEN["teacher"]["training"],
+        },
+        "student": {"architecture": LONG},
+    },
 }
 
 
@@ -101,7 +114,14 @@ def _file(kind: str, folder: Path, count: int) -> Path:
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, random.integers(3, 12))) for _ in labels]
     rows: list[Mapping[str, Any]] = [
-        {"text": text, "label": f"c{label}", "answer": " ".join(text.split()[:2]), "tokens": text.split(), "tags": _tags(text)}
+        {
+            "text": text,
+            "label": f"c{label}",
+            "answer": (answer := " ".join(text.split()[:2])),
+            "tokens": text.split(),
+            "tags": _tags(text),
+            "messages": [{"role": "user", "content": answer}, {"role": "assistant", "content": text}],
+        }
         for text, label in zip(texts, labels, strict=True)
     ]
     return write_jsonl(folder / "set.jsonl", rows)

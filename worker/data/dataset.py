@@ -121,7 +121,7 @@ def load_data(
         UnusableData: the samples cannot be trained on; the message names the split, row or column and what to change.
     """
     folders = [path] if dataset.transfer is None else [path, transfer]
-    read = choose_reading("memory" if reading is None else dataset.read, folders, dataset, task=task.name)
+    read = choose_reading("memory" if reading is None else dataset.read, folders, task=task.name)
     reading, as_files = reading if read.source == "shards" else None, dataset.image is not None
     arrays, max_value = _load(
         dataset.source, path, dataset, task.name, target_columns=dataset.targets, as_files=as_files, reading=reading

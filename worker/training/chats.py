@@ -42,8 +42,8 @@ def check_chats(method: Any, samples: Samples, teacher: LanguageTeacher) -> None
         check_answers(samples, learner=method.name)
     if isinstance(method, SequenceLevel | OnPolicy):
         _check_room(method, samples, teacher)
-    if teacher.samples is not None and samples.mask is None:  # chats are in memory
-        _check_turns(samples.labels, teacher.samples.labels)
+    if teacher.samples is not None:
+        _check_turns(samples, teacher.samples)
 
 
 def _writes_all(method: Any) -> bool:
@@ -67,8 +67,10 @@ def _check_room(method: SequenceLevel | OnPolicy, samples: Samples, teacher: Lan
         )
 
 
-def _check_turns(ours: Tensor, theirs: Tensor) -> None:
-    others = (num_turns(ours) != num_turns(theirs.to(ours.device))).nonzero().flatten()
+def _check_turns(ours: Samples, theirs: Samples) -> None:
+    pieces = torch.split(torch.arange(len(ours)), _PIECE_ROWS)
+    turns = [[num_turns(samples.batch(rows).labels) for rows in pieces] for samples in (ours, theirs)]
+    others = (torch.cat(turns[0]) != torch.cat(turns[1])).nonzero().flatten()
     if len(others):
         raise JobFault(
             "invalid_spec",

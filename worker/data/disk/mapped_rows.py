@@ -39,6 +39,11 @@ class MappedRows:
     def shape(self) -> tuple[int, int]:
         return len(self), self.width
 
+    def row(self, index: int) -> Tensor:
+        """Reads one row (l,), without padding."""
+        start = int(self.starts[index])
+        return torch.from_numpy(self.values[start : start + int(self.lengths[index])].copy()).to(self.dtype)
+
     def narrow(self, start: int, stop: int) -> "MappedRows":
         """The rows from ``start`` to before ``stop``."""
         return replace(self, starts=self.starts[start:stop], lengths=self.lengths[start:stop])

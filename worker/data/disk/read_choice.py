@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from service.formats.shards.index import ARROW, INDEX_FILE, read_index, shard_path
-from service.spec.data import DatasetSpec
 from service.spec.tasks import TASKS, TaskName
 from worker.data.errors import UnusableData
 from worker.host_memory import free_host_bytes
@@ -27,15 +26,13 @@ class ReadChoice(NamedTuple):
         return f"{'into memory at once' if self.source == 'memory' else 'from shards as they are needed'}: {self.reason}"
 
 
-def choose_reading(
-    asked: Literal["auto", "memory", "shards"], folders: Sequence[Path | None], dataset: DatasetSpec, *, task: TaskName
-) -> ReadChoice:
+def choose_reading(asked: Literal["auto", "memory", "shards"], folders: Sequence[Path | None], *, task: TaskName) -> ReadChoice:
     """Chooses for the data of a job; ``folders`` are the local files or folders of its sources, None for builtin ones.
 
     Raises:
         UnusableData: they cannot be read from shards, which was asked for.
     """
-    if problem := _unmapped(folders, dataset, task):
+    if problem := _unmapped(folders):
         if asked == "shards":
             raise UnusableData(f"dataset.read is shards, and {problem}: leave it out")
         return ReadChoice("memory", problem)
@@ -51,17 +48,13 @@ def choose_reading(
     return ReadChoice("memory" if needed <= allowed else "shards", told)
 
 
-def _unmapped(folders: Sequence[Path | None], dataset: DatasetSpec, task: TaskName) -> str | None:
+def _unmapped(folders: Sequence[Path | None]) -> str | None:
     """Why the data cannot stay on disk; None if they can."""
-    if dataset.packing == "isolated":
-        return "rows of several isolated texts are made in memory"
     for folder in folders:
         if folder is None:
             return "builtin datasets are in memory"
         if not (folder / INDEX_FILE).is_file():
             return "the data are one file, no shards"
-        if read_index(folder).columns[dataset.inputs[0]].kind == "messages":
-            return "chats are read into memory"
         shards = [name for split in read_index(folder).splits.values() for name in split.shards]
         if any(shard_path(folder, name).suffix != ARROW for name in shards):
             return "the shards were not unpacked on this host"

@@ -7,8 +7,9 @@ what follows, up to its end token. A template that leaves it open is refused. Ch
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
@@ -315,14 +316,12 @@ def _names(tools: Sequence[Any]) -> list[str]:
     return [each["name"] for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)]
 
 
-def chat_texts(tokenizer: Any, template: str, chats: Sequence[str], answers: Sequence[str] | None) -> list[str]:
+def chat_texts(tokenizer: Any, template: str, chats: Iterable[str], answers: Iterable[str] | None) -> Iterator[str]:
     """What chats are written as between the special tokens, for a tokenizer to be trained on. Raises UnusableRow, JobFault."""
     writer = ChatTemplate(tokenizer, template, end=-1)
     special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
-    written = (
-        writer.text(chat, None if answers is None else answers[number], number=number) for number, chat in enumerate(chats)
-    )
-    return [part for text in written for part in special.split(text) if part]
+    for number, (chat, answer) in enumerate(zip(chats, repeat(None) if answers is None else answers, strict=False)):
+        yield from filter(None, special.split(writer.text(chat, answer, number=number)))
 
 
 def template_of(tokenizer: Any) -> str | None:

@@ -7,9 +7,13 @@ the padding after a row's own tokens, so there is no attention mask.)
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import chain
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.data.errors import UnusableData, UnusableRow
@@ -47,6 +51,14 @@ class TokenRows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class PaddedRows(TokenRows):
+    """Rows of whole texts, some of which are shorter than others."""
+
+    lengths: Tensor = field(kw_only=True)
+    """(N,), int64: the tokens of each, of which the last ones may be of no loss."""
 
 
 def packed(documents: Sequence[Ids], framing: Framing, *, length: int) -> TokenRows:
@@ -96,7 +108,7 @@ class RowStyle:
     """Whether several whole texts share a row, in which none attends to another."""
 
 
-def padded(documents: Sequence[Ids], framing: Framing, style: RowStyle) -> TokenRows:
+def padded(documents: Sequence[Ids], framing: Framing, style: RowStyle) -> PaddedRows:
     """Makes a row of each document and its end token, then padding; the loss is on all of its tokens.
 
     A document longer than a row is cut and loses its end token.
@@ -116,7 +128,7 @@ def padded(documents: Sequence[Ids], framing: Framing, style: RowStyle) -> Token
     return _rows(rows, _behind([0] * len(rows), rows), framing, style, Losses(texts=_counted(cut)))
 
 
-def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, style: RowStyle) -> TokenRows:
+def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, style: RowStyle) -> PaddedRows:
     """Makes a row of each prompt, its answer and the end token; the loss is on the answer and the end token.
 
     What is longer than a row first loses the beginning of its prompt, down to half of the row, then the end of its answer and
@@ -143,7 +155,7 @@ def answered(prompts: Sequence[Ids], answers: Sequence[Ids], framing: Framing, s
     return _rows(rows, _behind(starts, rows), framing, style, losses)
 
 
-def conversed(chats: Iterable[ReadChat], framing: Framing, style: RowStyle, *, may_be_prompts: bool) -> TokenRows:
+def conversed(chats: Iterable[ReadChat], framing: Framing, style: RowStyle, *, may_be_prompts: bool) -> PaddedRows:
     """Makes a row of each chat, with the loss on what counts of it.
 
     A chat that is still longer than a row, though only its last exchange is left, loses the end of its answer. Of one without an
@@ -282,40 +294,58 @@ def _behind(starts: Sequence[int], rows: Sequence[Ids]) -> list[Tensor]:
     return [torch.arange(len(row)) >= start for start, row in zip(starts, rows, strict=True)]
 
 
-def _rows(rows: Sequence[Ids], counted: Sequence[Tensor], framing: Framing, style: RowStyle, losses: Losses) -> TokenRows:
+def _rows(rows: Sequence[Ids], counted: Sequence[Tensor], framing: Framing, style: RowStyle, losses: Losses) -> PaddedRows:
     """Pads rows at the end, or puts several into one as they fit."""
-    ids, mask = [torch.tensor(row, dtype=torch.int64) for row in rows], list(counted)
-    if not style.isolates:
-        return TokenRows(_padded(ids, framing.pad), _padded(mask, False), losses)
-    for each in mask:
-        each[0] = False  # nothing predicts the first token of a text, though another text stands before it
-    sharing = _sharing([len(row) for row in rows], style.length)
-    together = [
-        _padded([torch.cat([each[at] for at in row]) for row in sharing], pad) for each, pad in ((ids, framing.pad), (mask, 0))
-    ]
-    places = _padded([torch.cat([torch.arange(len(rows[at])) for at in row]) for row in sharing], 0)
-    return TokenRows(together[0], together[1], losses, places)
+    ids = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    if style.isolates:
+        sharing = shared_rows(np.array([len(row) for row in rows]), style.length)
+        return replace(isolated(ids, counted, sharing, framing), losses=losses)
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    return PaddedRows(_padded(ids, framing.pad), _padded(counted, False), losses, lengths=lengths)
+
+
+def shared_rows(lengths: NDArray[np.integer], most: int) -> list[NDArray[np.int64]]:
+    """Which texts, of so many tokens, share a row of ``most``: each goes, in their order, where it leaves the least room."""
+    row_of, count = np.empty(len(lengths), dtype=np.int64), 0
+    with_room: list[list[int]] = [[] for _ in range(most + 1)]
+    """The rows, a heap, that have so many tokens left."""
+    left_somewhere: list[int] = []
+    """The numbers of tokens that any row has left, sorted: many rows have few of them."""
+    for number, length in enumerate(lengths.tolist()):
+        at = bisect_left(left_somewhere, length)
+        if at < len(left_somewhere):
+            left = left_somewhere[at]
+            row = heappop(with_room[left])
+            if not with_room[left]:
+                del left_somewhere[at]
+        else:
+            left, row, count = most, count, count + 1
+        row_of[number] = row
+        if not with_room[left - length]:
+            insort(left_somewhere, left - length)
+        heappush(with_room[left - length], row)
+    return np.split(np.argsort(row_of, kind="stable"), np.cumsum(np.bincount(row_of, minlength=1))[:-1])
+
+
+def isolated(
+    ids: Sequence[Tensor], counted: Sequence[Tensor], sharing: Sequence[NDArray[np.int64]], framing: Framing
+) -> PaddedRows:
+    """Puts texts (l,), of which some tokens are ``counted`` (l,), into the rows that they share by :func:`shared_rows`."""
+    rows = [[ids[at] for at in row] for row in sharing]
+    masks = [[counted[at].clone() for at in row] for row in sharing]
+    for mask in chain.from_iterable(masks):
+        mask[0] = False  # nothing predicts the first token of a text, though another text stands before it
+    places = [[torch.arange(len(text)) for text in row] for row in rows]
+    return PaddedRows(
+        _padded(list(map(torch.cat, rows)), framing.pad),
+        _padded(list(map(torch.cat, masks)), False),
+        positions=_padded(list(map(torch.cat, places)), 0),
+        lengths=torch.tensor([sum(map(len, row)) for row in rows], dtype=torch.int64),
+    )
 
 
 def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
-
-
-def _sharing(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Which texts share a row of ``most`` tokens: each goes, in their order, where it leaves the least room."""
-    rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []
-    """Tokens that are left in a row, and its number, sorted."""
-    for number, length in enumerate(lengths):
-        at = bisect_left(room, (length, 0))
-        if at < len(room):
-            left, row = room.pop(at)
-        else:
-            left, row = most, len(rows)
-            rows.append([])
-        rows[row].append(number)
-        insort(room, (left - length, row))
-    return rows
 
 
 def refuse_short(length: int, framing: Framing) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from worker.data.split import Split
 from worker.data.tensors import Inputs
 from worker.data.text.chat_template import ChatTemplate, chat_texts, refuse_without_template, template_of
 from worker.data.text.language import Framing, RowStyle, TokenRows, answered, conversed, language_inputs, packed, padded
-from worker.data.text.mapped_language import mapped_packed, mapped_rows
+from worker.data.text.mapped_language import mapped_isolated, mapped_packed, mapped_rows
 from worker.data.text.reading import describe_unread_texts, prepare_once
 from worker.data.text.texts_alone import holds_chats
 from worker.data.text.tokenization import (
@@ -100,7 +100,9 @@ class LanguagePreprocessing(Preprocessing):
 
     def _made(self, split: Split) -> Prepared:
         if isinstance(split.inputs, StoredInputs):
-            if split.is_packed and split.answers is None and not holds_chats(split.inputs):
+            if split.is_packed and split.is_isolated:
+                return mapped_isolated(split, self.rows, self.framing, length=self.max_length)
+            if split.is_packed and split.answers is None:
                 return mapped_packed(split, self.tokenizer, self.framing, length=self.max_length)
             return mapped_rows(split, self.rows, self.framing)
         rows = self.rows(split)
@@ -168,6 +170,18 @@ class _Both(Sequence[str]):
         return texts[index] if index < len(texts) else answers[index - len(texts)]
 
 
+@dataclass(frozen=True)
+class _ChatTexts:
+    """What is written of chats, as often as it is asked for."""
+
+    tokenizer: Any
+    template: str
+    split: Split
+
+    def __iter__(self) -> Iterator[str]:
+        return chat_texts(self.tokenizer, self.template, self.split.inputs, self.split.answers)
+
+
 def train_language_preprocessing(data: Data, spec: TokenizerSpec) -> LanguagePreprocessing:
     """Trains the tokenizer on the training split's texts and answers. Raises UnusableData."""
     train = data.splits["train"]
@@ -179,9 +193,10 @@ def train_language_preprocessing(data: Data, spec: TokenizerSpec) -> LanguagePre
         refuse_without_template()
     # What a template writes depends on the names of the special tokens alone, which every tokenizer that is trained here has.
     nameless = train_tokenizer([END_OF_TEXT], spec.train, max(spec.vocab_size, 300), splits_special_tokens=False)
-    texts = chat_texts(nameless, data.chat_template, train.inputs, train.answers)
+    written: Iterable[str] = _ChatTexts(nameless, data.chat_template, train)
+    written = written if isinstance(train.inputs, StoredInputs) else list(written)  # once, where there is memory
     return LanguagePreprocessing(
-        train_tokenizer(texts, spec.train, spec.vocab_size, splits_special_tokens=False), length, **chat_settings(data)
+        train_tokenizer(written, spec.train, spec.vocab_size, splits_special_tokens=False), length, **chat_settings(data)
     )
 
 

@@ -1,35 +1,66 @@
 """Rows of a causal language model in memory-mapped files, made of texts on disk some at a time."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from worker.data.disk.mapped_rows import RowsWriter
+from worker.data.disk.mapped_rows import NamedRows, RowsWriter
 from worker.data.disk.stored import StoredInputs
 from worker.data.prepared import Losses, Prepared
 from worker.data.split import Split
-from worker.data.text.language import Framing, TokenRows, count_packed, framed, refuse_short
+from worker.data.text.language import (
+    Framing,
+    PaddedRows,
+    TokenRows,
+    count_packed,
+    framed,
+    isolated,
+    refuse_short,
+    shared_rows,
+)
 from worker.data.text.reading import rows_from
 from worker.data.text.tokenization import token_ids
 
 
 def mapped_rows(split: Split, make: Callable[[Split], TokenRows], framing: Framing) -> Prepared:
-    """Maps the rows that ``make`` makes of a split, one of each text. Raises UnusableData."""
+    """Maps the rows that ``make`` makes of a split, one of each text or chat. Raises UnusableData."""
     losses = Losses()
     with _ids_writer(split.inputs, framing) as ids_writer, _mask_writer(split.inputs) as mask_writer:
-        for start, piece in _pieces(split):
-            with rows_from(start):
-                rows = make(piece)
-            # Causal attention never reaches what stands behind a row's last token that counts.
-            columns = torch.arange(1, rows.mask.shape[1] + 1)
-            lengths = (rows.mask * columns).amax(dim=1)
-            ids_writer.add(rows.ids, lengths)
-            mask_writer.add(rows.mask, lengths)
-            losses = _added(losses, rows.losses, start)
+        for rows in _made(split, make):
+            ids_writer.add(rows.ids, rows.lengths)
+            mask_writer.add(rows.mask, _last_counted(rows.mask))
+            losses = rows.losses
         return Prepared(ids_writer.finish(), losses, mask_writer.finish())
+
+
+def mapped_isolated(split: Split, make: Callable[[Split], TokenRows], framing: Framing, *, length: int) -> Prepared:
+    """Maps rows of several texts or chats, which are put together once the length of each is known. Raises UnusableData."""
+    losses, inputs = Losses(), split.inputs
+    with _ids_writer(inputs, framing) as ids_writer, _mask_writer(inputs) as mask_writer:
+        for rows in _made(replace(split, is_isolated=False, is_packed=False), make):
+            ids_writer.add(rows.ids, rows.lengths)
+            mask_writer.add(rows.mask, rows.lengths)
+            losses = rows.losses
+        ids, mask = ids_writer.finish(), mask_writer.finish()
+    sharing = shared_rows(ids.lengths, length)
+    with (
+        _ids_writer(inputs, framing) as ids_writer,
+        _positions_writer(inputs) as positions_writer,
+        _mask_writer(inputs) as mask_writer,
+    ):
+        for row in sharing:
+            texts, counted = ([rows.row(at) for at in row.tolist()] for rows in (ids, mask))
+            rows = isolated(texts, counted, [np.arange(len(row))], framing)
+            assert rows.positions is not None
+            ids_writer.add(rows.ids, rows.lengths)
+            positions_writer.add(rows.positions, rows.lengths)
+            mask_writer.add(rows.mask, _last_counted(rows.mask))
+        named = NamedRows({"ids": ids_writer.finish(), "positions": positions_writer.finish()})
+        return Prepared(named, losses, mask_writer.finish())
 
 
 def mapped_packed(split: Split, tokenizer: Any, framing: Framing, *, length: int) -> Prepared:
@@ -57,8 +88,29 @@ def _pieces(split: Split) -> Iterator[tuple[int, Split]]:
         yield start, replace(split, inputs=piece, labels=split.labels[start:stop], answers=theirs, transfer=None)
 
 
+def _made(split: Split, make: Callable[[Split], TokenRows]) -> Iterator[PaddedRows]:
+    """The rows of a split, some at a time, with the losses so far."""
+    losses = Losses()
+    for start, piece in _pieces(split):
+        with rows_from(start):
+            rows = make(piece)
+        if not isinstance(rows, PaddedRows):
+            raise TypeError("packed texts are no rows of their own")
+        losses = _added(losses, rows.losses, start)
+        yield replace(rows, losses=losses)
+
+
+def _last_counted(mask: Tensor) -> Tensor:
+    """The tokens (N,) of rows (N, L) up to the last one that counts."""
+    return (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
+
+
 def _ids_writer(texts: StoredInputs, framing: Framing) -> RowsWriter:
     return RowsWriter(texts.reading.scratch, stored=np.int32, padding=framing.pad, dtype=torch.int64)
+
+
+def _positions_writer(texts: StoredInputs) -> RowsWriter:
+    return RowsWriter(texts.reading.scratch, stored=np.int32, padding=0, dtype=torch.int64)
 
 
 def _mask_writer(texts: StoredInputs) -> RowsWriter:
@@ -66,7 +118,9 @@ def _mask_writer(texts: StoredInputs) -> RowsWriter:
 
 
 def _added(losses: Losses, others: Losses, start: int) -> Losses:
+    """What is lost of texts, and of others after them, which begin at sample ``start``."""
+
     def both(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
         return one[0] + other[0], one[1] if one[0] or not other[0] else start + other[1]
 
-    return Losses(both(losses.texts, others.texts), both(losses.prompts, others.prompts))
+    return Losses(**{each.name: both(getattr(losses, each.name), getattr(others, each.name)) for each in fields(Losses)})
