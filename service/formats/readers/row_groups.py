@@ -45,23 +45,24 @@ class RowGroups:
             for index, leaf in enumerate(self._leaves)
             if any(leaf == name or leaf.startswith(f"{name}.") for name in columns)
         ]
-        self._check_size(leaves)
+        unpacked, allowance = 0, max(_LEAST_ALLOWANCE_BYTES, _MAX_RATIO * self._path.stat().st_size)
         for group in range(self._file.num_row_groups):
+            # Arrow aborts the process where it is asked about a column whose description is damaged, and reports it in reading.
+            next(self._file.iter_batches(batch_size=1, row_groups=[group], columns=list(columns), use_threads=False), None)
+            unpacked += sum(self._unpacked(group, leaf) for leaf in leaves)
+            if unpacked > allowance:
+                raise InvalidFile(
+                    f"the first {unpacked:,} bytes of its rows are far more than the file's own size; that is refused: write it "
+                    "with compression=None, use_dictionary=False"
+                )
             at_once = self._rows_at_once(group, leaves, rows_at_once)
             yield from self._file.iter_batches(batch_size=at_once, row_groups=[group], columns=list(columns), use_threads=False)
 
-    def _check_size(self, leaves: Sequence[int]) -> None:
-        unpacked = 0
-        for group in range(self._file.num_row_groups):
-            for leaf in leaves:
-                pages = self._file.metadata.row_group(group).column(leaf)
-                is_list_of_numbers = self._file.schema.column(leaf).max_repetition_level and pages.physical_type != "BYTE_ARRAY"
-                unpacked += max(pages.total_uncompressed_size, _NUMBER_BYTES * pages.num_values if is_list_of_numbers else 0)
-        if unpacked > max(_LEAST_ALLOWANCE_BYTES, _MAX_RATIO * self._path.stat().st_size):
-            raise InvalidFile(
-                f"its rows unpack to {unpacked:,} bytes, far more than the file's own size; that is refused: write it with "
-                "compression=None, use_dictionary=False"
-            )
+    def _unpacked(self, group: int, leaf: int) -> int:
+        """The bytes of the pages of a row group's leaf, or of its numbers if they are in lists."""
+        pages, described = self._file.metadata.row_group(group).column(leaf), self._file.schema.column(leaf)
+        are_numbers = described.max_repetition_level and described.physical_type != "BYTE_ARRAY"
+        return int(max(pages.total_uncompressed_size, _NUMBER_BYTES * pages.num_values if are_numbers else 0))
 
     def _rows_at_once(self, group: int, leaves: Sequence[int], most: int) -> int:
         """How many rows of a row group are read at once, ``most`` at most."""
