@@ -83,6 +83,25 @@ JOB: dict[str, Any] = {
 }
 
 
+_EVIDENCE: dict[str, Any] = {
+    "intervals": {"accuracy": [0.933, 0.975], "loss": [0.05, 0.098]},
+    "classes": [
+        {
+            "name": "8",
+            "rows": 35,
+            "predicted": 33,
+            "precision": 0.939,
+            "recall": 0.886,
+            "recall_interval": [0.74, 0.955],
+            "f1": 0.912,
+        }
+    ],
+    "confusion": {"classes": ["1", "8"], "counts": [[34, 2], [4, 31]]},
+    "mistakes": [{"label": "8", "predicted": "1", "rows": 4}],
+    "calibration": {"error": 0.011, "bins": [{"rows": 359, "confidence": 0.966, "accuracy": 0.955}]},
+}
+
+
 def _network(
     *,
     width: int,
@@ -110,6 +129,7 @@ def _network(
         "validation_loss": 0.062,
         "validation_accuracy_last": 0.983,
         "metrics": {"label": figures},
+        "evidence": {"label": _EVIDENCE},
         "latency_ms": {"batch_1": latency[0], "batch_64": latency[1]},
         "training": {
             "steps": 600,

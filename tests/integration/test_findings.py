@@ -70,6 +70,10 @@ def test_a_student_of_a_teacher_that_knows_nothing_is_told_of_everywhere(tmp_pat
         for words in (card["verdict"], found[of_student], f"on {rows} samples)", f": {rows} samples, 95% interval")
     )
     page = (folder / "report.html").read_text(encoding="utf-8")
+    of_label = card["student"]["evidence"]["label"]
+    low, high = of_label["intervals"]["accuracy"]
+    assert low <= card["student"]["test_accuracy"] <= high
+    assert sum(map(sum, of_label["confusion"]["counts"])) == sum(each["rows"] for each in of_label["classes"]) == rows
     assert card["verdict"].startswith(("No better than", "Worse than"))
     assert "of a teacher that may be guessing" in card["verdict"]
     assert "<h2>Warnings</h2>" in page

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.evaluation.bootstrap import Groups, Interval, Numbers, draws, intervals_of, ratio
+
 Tags = Sequence[str | None]
 """The tag of each word of a sample, None where it has none."""
 
 OUTSIDE = "O"
-_RESAMPLES = 1_000
-_NORMAL_ENDS = (2.5, 97.5)
 
 
 class Entity(NamedTuple):
@@ -93,19 +93,34 @@ def count_entities(
     return EntityCounts(types, *counts)
 
 
-def f1_interval(counts: EntityCounts) -> tuple[float, float] | None:
-    """Computes the 95% interval of the F1 of all types by the bootstrap over samples; None of fewer than two.
+def entity_intervals(counts: EntityCounts, type_: str | None = None) -> dict[str, Interval]:
+    """The 95% intervals of :meth:`EntityCounts.score` by the bootstrap over samples; none of fewer than two.
 
     Words of one sample depend on each other, samples do not.
     """
-    resampled = _resampled_f1([counts])
-    return None if resampled is None else _ends(resampled[0])
+    groups = Groups(len(counts.true))
+    matched, predicted, true = _drawn(groups, counts, type_)
+    values = {"precision": ratio(matched, predicted), "recall": ratio(matched, true), "f1": ratio(2 * matched, predicted + true)}
+    return intervals_of(values, groups)
 
 
-def f1_difference_interval(first: EntityCounts, second: EntityCounts) -> tuple[float, float] | None:
-    """Computes the 95% interval of one network's F1 less another's, on the same samples; None of fewer than two."""
-    resampled = _resampled_f1([first, second])
-    return None if resampled is None else _ends(resampled[0] - resampled[1])
+def f1_interval(counts: EntityCounts) -> Interval | None:
+    """The 95% interval of the F1 of all types; None of fewer than two samples."""
+    return entity_intervals(counts).get("f1")
+
+
+def f1_difference_interval(first: EntityCounts, second: EntityCounts) -> Interval | None:
+    """The 95% interval of one network's F1 less another's, on the same samples; None of fewer than two."""
+    groups = Groups(len(first.true))
+    f1 = [ratio(2 * matched, predicted + true) for matched, predicted, true in (_drawn(groups, each) for each in (first, second))]
+    return intervals_of({"difference": f1[0] - f1[1]}, groups).get("difference")
+
+
+def _drawn(groups: Groups, counts: EntityCounts, type_: str | None = None) -> Numbers:
+    """Entities that were matched, predicted and true in each draw of samples, of one type or of all: (3, R)."""
+    chosen = slice(None) if type_ is None else [counts.types.index(type_)]
+    sums = groups.sums(*(each[:, chosen].sum(axis=1) for each in (counts.matched, counts.predicted, counts.true)))
+    return (draws(groups.count) @ sums).T
 
 
 def _count_words(
@@ -120,27 +135,3 @@ def _count_words(
                 counts[2, sample, index[right]] += 1
                 counts[0, sample, index[tag]] += tag == right
     return EntityCounts(tuple(classes), *counts)
-
-
-def _resampled_f1(networks: Sequence[EntityCounts]) -> NDArray[np.float64] | None:
-    """F1 of each network on the same draws, with replacement, of as many samples as there are: (networks, draws).
-
-    Samples of equal counts are drawn together: there are few kinds of them, however many samples.
-    """
-    totals = np.concatenate(
-        [np.stack([each.sum(axis=1) for each in (one.matched, one.predicted, one.true)], axis=1) for one in networks], axis=1
-    )
-    size = len(totals)
-    if size < 2:
-        return None
-    kinds, frequencies = np.unique(totals, axis=0, return_counts=True)
-    draws = np.random.default_rng(0).multinomial(size, frequencies / size, size=_RESAMPLES)
-    sums = (draws @ kinds).reshape(_RESAMPLES, len(networks), 3).transpose(1, 0, 2)
-    found = sums[..., 1] + sums[..., 2]
-    f1: NDArray[np.float64] = np.divide(2.0 * sums[..., 0], found, out=np.zeros(found.shape), where=found > 0)
-    return f1
-
-
-def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.percentile(values, _NORMAL_ENDS)
-    return float(low), float(high)

@@ -6,9 +6,12 @@ spread is that of the means of consecutive tokens. Outputs (M, 3) are those of :
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from service.spec.cards.evidence import TargetEvidence
+from worker.evaluation.bootstrap import Groups, draws, intervals_of
 from worker.evaluation.evidence import GuessComparison, Interval, finite_interval, mean_interval
 from worker.evaluation.token_metrics import PREDICTED
 
@@ -55,7 +58,21 @@ def paired_token_interval(first: Tensor, second: Tensor) -> Interval | None:
     return finite_interval(mean_interval(_block_means(right[0] - right[1])))
 
 
+def token_evidence(outputs: Tensor) -> TargetEvidence:
+    """Intervals of :func:`worker.evaluation.token_metrics.token_metrics` of outputs (M, 3), over blocks of consecutive tokens."""
+    loss, predicted, true = outputs.cpu().to(torch.float64).unbind(dim=1)
+    groups = Groups(len(outputs), blocks=_num_blocks(len(outputs)))
+    sums = draws(groups.count) @ groups.sums(np.ones(len(outputs)), loss.numpy(), (predicted == true).numpy())
+    count, losses, right = sums.T
+    values = {"token_accuracy": right / count, "loss": losses / count, "perplexity": np.exp(np.minimum(losses / count, 700.0))}
+    return TargetEvidence(intervals=intervals_of(values, groups))
+
+
+def _num_blocks(num_tokens: int) -> int:
+    return max(1, min(_BLOCKS, num_tokens // _FEWEST_BLOCKS))
+
+
 def _block_means(values: Tensor) -> Tensor:
     """Means of consecutive values (M,), in as many blocks as leave some values to each."""
-    blocks = min(_BLOCKS, len(values) // _FEWEST_BLOCKS)
+    blocks = _num_blocks(len(values))
     return torch.stack([block.mean() for block in values.tensor_split(blocks)]) if blocks > 1 else values[:1]

@@ -88,6 +88,7 @@ def evaluate_and_export(
         assessed = {
             role: Assessed(
                 test=task.measure(outputs[role], test.labels, targets, only=network.teaches),
+                evidence=task.evidence(outputs[role], test.labels, targets, only=network.teaches),
                 validation=teacher_scores[role]
                 if role in teacher_scores and network.figures is None
                 else _validation_result(network, validation, job.data),
@@ -100,6 +101,7 @@ def evaluate_and_export(
             assessed["teacher"] = Assessed.together(
                 [assessed[role] for role in teachers.members],
                 test=task.measure(teacher_outputs, test.labels, targets, only=teachers.teaches),
+                evidence=task.evidence(teacher_outputs, test.labels, targets, only=teachers.teaches),
                 validation=task.score_labelled(teachers.outputs(validation), validation.labels, targets, only=teachers.teaches),
             )
         seeds = _seeds_card(job.spec, dict(replicate_scores) | {role: each.test.result for role, each in assessed.items()})

@@ -8,6 +8,9 @@ from service.spec.methods import EmbeddingDistillation
 from worker.methods.batch import DistillationBatch
 from worker.methods.context import LossContext
 
+MOST_COMPARED = 1000
+"""Samples whose pairs tell how two networks' embeddings correlate: half a million."""
+
 
 class EmbeddingLoss(nn.Module):
     """``MSE(P e_s, e_t)`` or ``1 − cos(P e_s, e_t)``, batch mean; P is learned where widths differ, for training alone.
@@ -31,13 +34,10 @@ class EmbeddingLoss(nn.Module):
 def similarity_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Computes the correlation of all pairs' cosine similarities in embeddings (N, D) with those in embeddings (N, E).
 
-    It reads the first 1,000 samples, whose pairs are half a million, and is 0 if one network's similarities are constant.
+    It reads the first samples, :data:`MOST_COMPARED` at most, and is 0 if one network's similarities are constant.
     """
-    pairs = [pair_similarities(embeddings[:_MOST_SAMPLES].to(torch.float64)) for embeddings in (first, second)]
+    pairs = [pair_similarities(embeddings[:MOST_COMPARED].to(torch.float64)) for embeddings in (first, second)]
     return torch.corrcoef(torch.stack(pairs))[0, 1].nan_to_num(nan=0.0)
-
-
-_MOST_SAMPLES = 1000
 
 
 def pair_similarities(embeddings: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from service.spec import JobSpec
 from service.spec.canvas import ImageFit
+from service.spec.cards.evidence import TargetEvidence
 from service.spec.cards.network import AdapterCard, Latency, NetworkCard, TeacherCard, TrainingCard
 from service.spec.job import TeacherSpec
 from service.spec.report import Compression, DataCard, EnvironmentCard, ExportCard, Report, SeedsCard
@@ -36,18 +37,27 @@ class Assessed:
 
     test: Measurement
     """On the test split."""
+    evidence: Mapping[str, TargetEvidence]
+    """On the test split, by target."""
     validation: EvaluationResult | None
     """None if the validation split has no labels."""
     latency_ms: Latency
     num_bytes: int
 
     @classmethod
-    def together(cls, each: Sequence[Self], *, test: Measurement, validation: EvaluationResult | None) -> Self:
+    def together(
+        cls,
+        each: Sequence[Self],
+        *,
+        test: Measurement,
+        evidence: Mapping[str, TargetEvidence],
+        validation: EvaluationResult | None,
+    ) -> Self:
         """Several networks that run one after the other."""
         latency_ms = Latency(
             batch_1=sum(one.latency_ms.batch_1 for one in each), batch_64=sum(one.latency_ms.batch_64 for one in each)
         )
-        return cls(test, validation, latency_ms, num_bytes=sum(one.num_bytes for one in each))
+        return cls(test, evidence, validation, latency_ms, num_bytes=sum(one.num_bytes for one in each))
 
 
 @dataclass(frozen=True)
@@ -198,6 +208,7 @@ def _several_card(teachers: Sequence[NetworkCard], assessed: Assessed, *, are_sh
         validation_loss=_loss(validation),
         validation_accuracy_last=None,
         metrics=assessed.test.metrics,
+        evidence=dict(assessed.evidence),
         latency_ms=assessed.latency_ms,
         training=None,
     )
@@ -237,6 +248,7 @@ def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bo
         validation_loss=_loss(assessed.validation),
         validation_accuracy_last=accuracy(figures.last_validation if figures and figures.chosen_by == "score" else None),
         metrics=assessed.test.metrics,
+        evidence=dict(assessed.evidence),
         latency_ms=assessed.latency_ms,
         training=None if figures is None else _training_card(figures),
         dtype=network.dtype,

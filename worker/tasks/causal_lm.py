@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from service.formats import DataArrays, SplitArrays
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
+from service.spec.cards.evidence import TargetEvidence
 from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.methods import SequenceLevel, UniversalLogit
@@ -41,7 +42,7 @@ from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.metrics import agreement_metrics
 from worker.evaluation.precision import Precision
-from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_frequencies
+from worker.evaluation.token_evidence import compare_tokens_with_guess, paired_token_interval, token_evidence, token_frequencies
 from worker.evaluation.token_metrics import PREDICTED, token_agreement, token_metrics, token_score
 from worker.evaluation.tokens import BATCH_TOKENS, first_logits, predict_tokens
 from worker.methods.output_head import tokens_of_chunk
@@ -252,6 +253,11 @@ class CausalLM(Task):
 
     def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
         return Agreement(token_agreement(teacher, student), {})
+
+    def evidence(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> dict[str, TargetEvidence]:
+        return {PREDICTED: token_evidence(outputs)}
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
         return paired_token_interval(first, second)

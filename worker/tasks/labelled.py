@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
+from service.spec.cards.evidence import TargetEvidence
 from service.spec.data import DatasetSpec
 from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
@@ -27,6 +28,7 @@ from worker.evaluation.evidence import (
 )
 from worker.evaluation.metrics import target_agreement, target_metrics
 from worker.evaluation.precision import Precision
+from worker.evaluation.target_evidence import target_evidence
 from worker.methods.layer_mapping import LayerMapping
 from worker.targets import Targets, has_labels
 from worker.tasks.card_text import one_line, outputs_read
@@ -140,6 +142,11 @@ class LabelledTask(Task):
     def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
         by_target = target_agreement(teacher, student, targets, only=only)
         return Agreement(agreement(teacher, student, targets, only=only), by_target)
+
+    def evidence(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> dict[str, TargetEvidence]:
+        return target_evidence(outputs, self.label_rows(labels), targets, only=only)
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
         return paired_interval(first, second, self.label_rows(labels), targets)

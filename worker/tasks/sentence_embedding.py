@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
 from service.spec.architectures import Architecture
+from service.spec.cards.evidence import TargetEvidence
 from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
@@ -21,6 +22,7 @@ from worker.data import Data, Preprocessing, Split, SplitName
 from worker.data.data_warnings import few_texts_warnings
 from worker.data.samples import Samples
 from worker.data.text.texts_alone import samples_of_texts
+from worker.evaluation.embedding_evidence import embedding_evidence, likeness_difference_interval, likeness_interval
 from worker.evaluation.evaluate import EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.metrics import embedding_metrics
@@ -109,14 +111,20 @@ class SentenceEmbedding(LabelledTask):
 
     def measure(self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Measurement:
         metrics = {"embedding": embedding_metrics(outputs, labels)}
-        return Measurement(self.score(outputs, labels, targets), metrics, rows=len(outputs), interval=None)
+        interval = likeness_interval(outputs, labels)
+        return Measurement(self.score(outputs, labels, targets), metrics, rows=len(outputs), interval=interval)
 
     def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
         metrics = {"embedding": embedding_metrics(student, teacher)}
         return Agreement(similarity_correlation(teacher, student).item(), metrics)
 
+    def evidence(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> dict[str, TargetEvidence]:
+        return {"embedding": embedding_evidence(outputs, labels)}
+
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
-        return None
+        return likeness_difference_interval(first, second, labels)
 
     def compare_with_guess(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from service.formats import DataArrays, SplitArrays
 from service.spec import JobSpec
 from service.spec.architectures import Architecture
+from service.spec.cards.evidence import TargetEvidence
 from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
@@ -289,6 +290,12 @@ class Task(ABC):
     @abstractmethod
     def agreement(self, teacher: Tensor, student: Tensor, targets: Targets, *, only: Collection[str] | None = None) -> Agreement:
         """Compares a student's outputs with its teacher's."""
+
+    def evidence(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> dict[str, TargetEvidence]:
+        """What outputs show beside their figures, by target as in :attr:`Measurement.metrics`."""
+        return {}
 
     @abstractmethod
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:

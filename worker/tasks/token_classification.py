@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from service.formats import DataArrays, SplitArrays
 from service.formats.dataset_warnings import listed
 from service.spec.architectures import Architecture
+from service.spec.cards.evidence import TargetEvidence
 from service.spec.data import DatasetSpec
 from service.spec.inputs import Features, TokenizerSpec
 from service.spec.report import Report
@@ -32,11 +33,19 @@ from worker.data.text.words import (
     word_samples,
 )
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
-from worker.evaluation.entities import EntityCounts, are_iob2, count_entities, f1_difference_interval, f1_interval
+from worker.evaluation.entities import (
+    EntityCounts,
+    are_iob2,
+    count_entities,
+    entity_intervals,
+    f1_difference_interval,
+    f1_interval,
+)
 from worker.evaluation.evaluate import EvaluationResult, predict
 from worker.evaluation.evidence import GuessComparison, Interval, compare_with_guess
 from worker.evaluation.metrics import classification_metrics
 from worker.evaluation.precision import Precision
+from worker.evaluation.target_evidence import target_evidence
 from worker.models.token_classifiers import TokenClassifiers
 from worker.targets import Target, Targets, label_loss
 from worker.tasks.labelled import LabelledTask
@@ -180,6 +189,19 @@ class TokenClassification(LabelledTask):
             rows=int((labels >= 0).sum()),
             interval=f1_interval(counts),
         )
+
+    def evidence(
+        self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> dict[str, TargetEvidence]:
+        lengths = (labels != NO_WORD).sum(dim=1).tolist()
+        found = target_evidence(outputs, self.label_rows(labels), targets, only=only, lengths=lengths)
+        if not are_iob2(targets.classes) or not found:
+            return found
+        (target,), counts = targets, _count(outputs, labels, targets)
+        words = {f"word_{name}": interval for name, interval in found[target.name].intervals.items()}
+        found[target.name].intervals = entity_intervals(counts) | words
+        by_type = {type_: TargetEvidence(intervals=entity_intervals(counts, type_)) for type_ in counts.types}
+        return found | {f"{target.name}: {type_}": evidence for type_, evidence in by_type.items()}
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
         return f1_difference_interval(_count(first, labels, targets), _count(second, labels, targets))

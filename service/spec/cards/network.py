@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from service.spec.cards.card import Card
+from service.spec.cards.evidence import TargetEvidence
 
 
 class Latency(Card):
@@ -136,6 +137,8 @@ class NetworkCard(Card):
     """Of the best weights on the test split, by target. Of classes: accuracy, top_5_accuracy, macro_f1, calibration_error, loss;
     of any of several classes: mean_average_precision, micro_f1, macro_f1, exact_match, loss; of a number: mse and mae in
     the data's unit, pearson, spearman, r2."""
+    evidence: dict[str, TargetEvidence] = {}
+    """What its outputs on the test split show beside these, by target: intervals, classes, confusions, calibration."""
     latency_ms: Latency
     """Of this network."""
     training: TrainingCard | None

@@ -68,7 +68,7 @@ def test_embeddings_are_worth_what_their_similarities_have_of_the_teachers() -> 
     assert measured.result.loss == pytest.approx(0.0, abs=1e-6)
     assert measured.metrics["embedding"]["similarity_pearson"] == pytest.approx(1.0)
     assert EMBEDDING.agreement(teacher, turned, NONE).value == pytest.approx(1.0)
-    assert EMBEDDING.paired_interval(teacher, turned, teacher, NONE) is None
+    assert EMBEDDING.paired_interval(teacher, turned, teacher, NONE) == (0.0, 0.0)
     assert EMBEDDING.compare_with_guess(turned, teacher, NONE, network=nn.Identity(), training_rows=no_rows) == []
 
 
