@@ -7,7 +7,8 @@ networks on its rows of a batch; the loss is the mean over all ranks' tokens.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from worker.data.text.language import (
     predictions,
     prompts_of,
 )
+from worker.data.text.mapped_language import mapped_continued
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
 from worker.evaluation.precision import Precision
@@ -280,12 +282,31 @@ def generate_texts(
     """Generates the teacher's texts after the prompt of each row; the mask covers the generated tokens.
 
     The same seed gives the same texts, and the global generators are left as they were. ``after_batch`` gets the number of rows
-    done, and may raise to stop. Every rank generates all texts, which takes no longer than one, and uses rank 0's.
+    done, and may raise to stop. Every rank generates all texts, which takes no longer than one, and uses rank 0's. They stay on
+    disk where the samples do.
     """
+    with closing(_written(method, teacher, samples, seed=seed, after_batch=after_batch)) as pieces:
+        if samples.mask is not None:
+            shared = (
+                TokenRows(group.broadcast_tensor(rows.ids).cpu(), group.broadcast_tensor(rows.mask).cpu()) for rows in pieces
+            )
+            mapped, its_mask = mapped_continued(shared, teacher.framing, samples.mask.folder)
+            return Samples(mapped, torch.empty(len(samples), 0), None, samples.device, mask=its_mask)
+        kept = list(pieces)
+    width = max(rows.ids.shape[1] for rows in kept)
+    ids = torch.cat([_pad_columns(rows.ids, width, teacher.framing.pad) for rows in kept])
+    mask = torch.cat([_pad_columns(rows.mask, width, False) for rows in kept])
+    ids, mask = group.broadcast_tensor(ids), group.broadcast_tensor(mask)
+    return Samples(ids.to(samples.home), mask.to(samples.home), None, samples.device)
+
+
+def _written(
+    method: SequenceLevel, teacher: LanguageTeacher, samples: Samples, *, seed: int, after_batch: Callable[[int], None]
+) -> Generator[TokenRows, None, None]:
+    """The rows that the teacher writes, some at a time, on the device; closing it puts the global generators back."""
     temperature = method.sampling_temperature if method.decoding == "sampling" else None
     decoding = Decoding(method.max_new_tokens, temperature=temperature, num_beams=method.num_beams)
     longest = teacher.row_tokens - method.max_new_tokens
-    pieces: list[TokenRows] = []
     devices = [samples.device] if samples.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -293,13 +314,8 @@ def generate_texts(
             indices = torch.arange(start, min(start + _GENERATION_BATCH, len(samples)))
             ids, mask, _ = _batch(samples, indices)
             prompts = prompts_of(ids, mask, teacher.framing, prompt_tokens=method.prompt_tokens, longest=longest)
-            pieces.append(write(teacher.network.model, *prompts, teacher.framing, decoding))
+            yield write(teacher.network.model, *prompts, teacher.framing, decoding)
             after_batch(start + len(indices))
-    width = max(rows.ids.shape[1] for rows in pieces)
-    ids = torch.cat([_pad_columns(rows.ids, width, teacher.framing.pad) for rows in pieces])
-    mask = torch.cat([_pad_columns(rows.mask, width, False) for rows in pieces])
-    ids, mask = group.broadcast_tensor(ids), group.broadcast_tensor(mask)
-    return Samples(ids.to(samples.home), mask.to(samples.home), None, samples.device)
 
 
 def _pad_columns(rows: Tensor, width: int, value: int | bool) -> Tensor:

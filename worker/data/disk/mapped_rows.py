@@ -31,6 +31,8 @@ class MappedRows:
     padding: int
     dtype: torch.dtype
     """Of what is selected."""
+    folder: Path
+    """Where what is made of the rows may be written too."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -80,7 +82,7 @@ class RowsWriter:
 
     def __init__(self, folder: Path, *, stored: type[np.generic], padding: int, dtype: torch.dtype) -> None:
         """``stored`` is the type of values on disk, ``dtype`` that of the tensors that are read."""
-        self._stored, self._padding, self._dtype = np.dtype(stored), padding, dtype
+        self._folder, self._stored, self._padding, self._dtype = folder, np.dtype(stored), padding, dtype
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._lengths: list[NDArray[np.int32]] = []
         self._width = 0
@@ -117,7 +119,7 @@ class RowsWriter:
         ends = np.cumsum(lengths, dtype=np.int64)
         count = int(ends[-1]) if len(ends) else 0
         values: NDArray[np.generic] = np.frombuffer(mapped_file(self._file) if count else b"", dtype=self._stored, count=count)
-        return MappedRows(values, ends - lengths, lengths, self._width, self._padding, self._dtype)
+        return MappedRows(values, ends - lengths, lengths, self._width, self._padding, self._dtype, self._folder)
 
 
 def mapped_full(shape: tuple[int, int], value: int, folder: Path) -> Tensor:

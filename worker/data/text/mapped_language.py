@@ -1,14 +1,15 @@
 """Rows of a causal language model in memory-mapped files, made of texts on disk some at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from worker.data.disk.mapped_rows import NamedRows, RowsWriter
+from worker.data.disk.mapped_rows import MappedRows, NamedRows, RowsWriter
 from worker.data.disk.stored import StoredInputs
 from worker.data.prepared import Losses, Prepared
 from worker.data.split import Split
@@ -28,8 +29,8 @@ from worker.data.text.tokenization import token_ids
 
 def mapped_rows(split: Split, make: Callable[[Split], TokenRows], framing: Framing) -> Prepared:
     """Maps the rows that ``make`` makes of a split, one of each text or chat. Raises UnusableData."""
-    losses = Losses()
-    with _ids_writer(split.inputs, framing) as ids_writer, _mask_writer(split.inputs) as mask_writer:
+    losses, folder = Losses(), split.inputs.reading.scratch
+    with _ids_writer(folder, framing) as ids_writer, _mask_writer(folder) as mask_writer:
         for rows in _made(split, make):
             ids_writer.add(rows.ids, rows.lengths)
             mask_writer.add(rows.mask, _last_counted(rows.mask))
@@ -37,10 +38,20 @@ def mapped_rows(split: Split, make: Callable[[Split], TokenRows], framing: Frami
         return Prepared(ids_writer.finish(), losses, mask_writer.finish())
 
 
+def mapped_continued(pieces: Iterable[TokenRows], framing: Framing, folder: Path) -> tuple[MappedRows, MappedRows]:
+    """Maps rows of :func:`worker.data.text.language.continued`, which end with their last token that counts, and their mask."""
+    with _ids_writer(folder, framing) as ids_writer, _mask_writer(folder) as mask_writer:
+        for rows in pieces:
+            lengths = _last_counted(rows.mask)
+            ids_writer.add(rows.ids, lengths)
+            mask_writer.add(rows.mask, lengths)
+        return ids_writer.finish(), mask_writer.finish()
+
+
 def mapped_isolated(split: Split, make: Callable[[Split], TokenRows], framing: Framing, *, length: int) -> Prepared:
     """Maps rows of several texts or chats, which are put together once the length of each is known. Raises UnusableData."""
-    losses, inputs = Losses(), split.inputs
-    with _ids_writer(inputs, framing) as ids_writer, _mask_writer(inputs) as mask_writer:
+    losses, folder = Losses(), split.inputs.reading.scratch
+    with _ids_writer(folder, framing) as ids_writer, _mask_writer(folder) as mask_writer:
         for rows in _made(replace(split, is_isolated=False, is_packed=False), make):
             ids_writer.add(rows.ids, rows.lengths)
             mask_writer.add(rows.mask, rows.lengths)
@@ -48,9 +59,9 @@ def mapped_isolated(split: Split, make: Callable[[Split], TokenRows], framing: F
         ids, mask = ids_writer.finish(), mask_writer.finish()
     sharing = shared_rows(ids.lengths, length)
     with (
-        _ids_writer(inputs, framing) as ids_writer,
-        _positions_writer(inputs) as positions_writer,
-        _mask_writer(inputs) as mask_writer,
+        _ids_writer(folder, framing) as ids_writer,
+        RowsWriter(folder, stored=np.int32, padding=0, dtype=torch.int64) as positions_writer,
+        _mask_writer(folder) as mask_writer,
     ):
         for row in sharing:
             texts, counted = ([rows.row(at) for at in row.tolist()] for rows in (ids, mask))
@@ -67,7 +78,7 @@ def mapped_packed(split: Split, tokenizer: Any, framing: Framing, *, length: int
     """Maps texts one after another, as :func:`worker.data.text.language.packed` makes rows of them. Raises UnusableData."""
     refuse_short(length, framing)
     num_tokens = 0
-    with _ids_writer(split.inputs, framing) as writer:
+    with _ids_writer(split.inputs.reading.scratch, framing) as writer:
         for start, piece in _pieces(split):
             with rows_from(start):
                 stream = framed(token_ids(tokenizer, piece.inputs), framing)
@@ -105,16 +116,12 @@ def _last_counted(mask: Tensor) -> Tensor:
     return (mask * torch.arange(1, mask.shape[1] + 1)).amax(dim=1)
 
 
-def _ids_writer(texts: StoredInputs, framing: Framing) -> RowsWriter:
-    return RowsWriter(texts.reading.scratch, stored=np.int32, padding=framing.pad, dtype=torch.int64)
+def _ids_writer(folder: Path, framing: Framing) -> RowsWriter:
+    return RowsWriter(folder, stored=np.int32, padding=framing.pad, dtype=torch.int64)
 
 
-def _positions_writer(texts: StoredInputs) -> RowsWriter:
-    return RowsWriter(texts.reading.scratch, stored=np.int32, padding=0, dtype=torch.int64)
-
-
-def _mask_writer(texts: StoredInputs) -> RowsWriter:
-    return RowsWriter(texts.reading.scratch, stored=np.uint8, padding=0, dtype=torch.bool)
+def _mask_writer(folder: Path) -> RowsWriter:
+    return RowsWriter(folder, stored=np.uint8, padding=0, dtype=torch.bool)
 
 
 def _added(losses: Losses, others: Losses, start: int) -> Losses:

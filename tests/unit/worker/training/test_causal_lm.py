@@ -43,10 +43,10 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def network(width: int, *, vocabulary: int = VOCABULARY, seed: int = 0) -> LanguageNetwork:
+def network(width: int, *, vocabulary: int = VOCABULARY, positions: int = 2 * LENGTH, seed: int = 0) -> LanguageNetwork:
     """In float64 and without dropout, with larger weights than its library's first ones, so that it has opinions."""
     torch.manual_seed(seed)
-    config = {"n_layer": 1, "n_embd": width, "n_head": 2, "n_positions": 2 * LENGTH}
+    config = {"n_layer": 1, "n_embd": width, "n_head": 2, "n_positions": positions}
     shape = TokenShape(vocabulary, LENGTH, pad=PAD, end=END)
     architecture = TransformersNetwork(name="transformers", model_type="gpt2", config=config)
     built = build_network(architecture, kind=TASKS["causal-lm"].network, input_shape=shape, num_outputs=0)
