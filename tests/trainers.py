@@ -25,3 +25,11 @@ def open_files(process: psutil.Process) -> list[str]:
     with suppress(psutil.NoSuchProcess):
         return [file.path for file in process.open_files()]
     return []
+
+
+def is_over(process: psutil.Process) -> bool:
+    """Whether a process has ended, be it reaped or not, or at this very moment."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -16,7 +16,7 @@ from service.jobs import Fence
 from service.tables import Artifact, Job
 from tests.integration.jobs.conftest import FAILURE
 from tests.integration.worker.conftest import LONG_STEPS, SHORT, Queue, WorkerProcess, until
-from tests.trainers import open_files
+from tests.trainers import is_over, open_files
 
 Start = Callable[..., WorkerProcess]
 
@@ -103,7 +103,7 @@ def test_a_killed_worker_takes_its_trainers_along_and_another_resumes_its_jobs_a
     assert len(trainers) == 2
     worker.signal(signal.SIGKILL)
     worker.wait()
-    until(lambda: not [one for one in trainers if one.is_running() and one.status() != psutil.STATUS_ZOMBIE])
+    until(lambda: all(map(is_over, trainers)))
     start_worker()
     queue.until_checkpoint(last_attempt, phase="student", attempt=2)
     assert "worker_lost" in str([event.data for event in queue.events(last_attempt, "job.queued")])
@@ -163,7 +163,7 @@ def test_a_worker_whose_lease_was_lost_kills_its_trainer_and_publishes_nothing(w
             .where(Job.id == job_id)
             .values(attempt=Job.attempt + 1, lease_expires_at=text("now() + interval '1 hour'"))
         )
-    until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: is_over(trainer))
     job = queue.job(job_id)
     assert (job.status, job.attempt) == ("running", 2)
     with queue.database.transaction() as session:

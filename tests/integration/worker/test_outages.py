@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 from sqlalchemy import func, select, text, update
@@ -18,6 +17,7 @@ from service.tables import Artifact, Job, JobEvent, LogChunk, MetricPoint
 from tests.integration import database_faults
 from tests.integration.jobs.conftest import FAILURE
 from tests.integration.worker.conftest import Queue, WorkerProcess, Workers, until
+from tests.trainers import is_over
 
 Outage = Callable[[str, str], AbstractContextManager[None]]
 FOREVER = {"max_steps": 1_000_000, "checkpoint_steps": 100}
@@ -147,7 +147,7 @@ def test_a_frozen_worker_whose_job_another_has_claimed_writes_nothing_when_it_th
     finally:
         worker.signal(signal.SIGCONT)
     until(lambda: f"lost the lease of {job_id} attempt 1" in worker.log)
-    until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: is_over(trainer))
     assert everything(queue, job_id) == before
     queue.database.run(lambda session: jobs.fail(session, Fence(job_id, 2), FAILURE))
 
