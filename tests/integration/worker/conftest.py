@@ -198,8 +198,8 @@ class Queue:
         return b"".join(self.store.stream(row.path))
 
 
-LONG_STEPS = 1500
-SHORT_STEPS = 400
+LONG_STEPS = 800
+SHORT_STEPS = 100
 SHORT: dict[str, Any] = {"training": {"max_steps": SHORT_STEPS, "batch_size": 32}}
 """Where nothing is to happen in the middle of it."""
 
@@ -212,7 +212,7 @@ def long_spec() -> dict[str, Any]:
         "dataset": {"source": "builtin:digits"},
         "teacher": {"architecture": {"name": "small-cnn", "width": 8}, "training": {"max_steps": 100, "batch_size": 32}},
         "student": {"architecture": {"name": "small-cnn", "width": 4}},
-        "training": {"max_steps": LONG_STEPS, "batch_size": 32, "checkpoint_steps": 130},
+        "training": {"max_steps": LONG_STEPS, "batch_size": 32, "checkpoint_steps": 70},
     }
 
 

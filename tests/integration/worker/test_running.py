@@ -82,7 +82,7 @@ def test_progress_and_log_tell_what_was_done_in_its_order_by_a_worker_that_never
 
 
 def test_two_jobs_share_a_worker_of_two_slots_and_leave_nothing_unacknowledged(queue: Queue, valkey_server: Valkey) -> None:
-    first, second = queue.submit(**SHORT), queue.submit(**SHORT)
+    first, second = queue.submit(), queue.submit()
     until(lambda: queue.job(first).status == queue.job(second).status == "running")
     with redis.Redis.from_url(valkey_server.url) as client:
         assert client.hlen("unacked") == 0
@@ -122,7 +122,7 @@ def test_a_paused_job_goes_on_to_the_same_student(queue: Queue, undisturbed: byt
 
 def test_a_job_over_its_time_fails_and_keeps_its_checkpoint(queue: Queue) -> None:
     job_id = queue.submit(
-        training={"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 130}, resources={"max_runtime_seconds": 3600}
+        training={"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 70}, resources={"max_runtime_seconds": 3600}
     )
     queue.until_checkpoint(job_id, phase="student")
     with queue.database.transaction() as session:
