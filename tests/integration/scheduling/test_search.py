@@ -389,7 +389,7 @@ def _settings(examples: int, *, derandomize: bool) -> settings:
 
 
 def test_no_order_of_events_breaks_a_promise(search: type[Queue]) -> None:
-    run_state_machine_as_test(search, settings=_settings(15, derandomize=True))
+    run_state_machine_as_test(search, settings=_settings(8, derandomize=True))
 
 
 @pytest.mark.exhaustive
