@@ -68,8 +68,8 @@ def pytest_collection() -> Generator[None, object, object]:
 def _brief_latency() -> Iterator[None]:
     """Some passes for the latency in a report instead of some dozens, which took up to two fifths of a small job's time."""
     with pytest.MonkeyPatch.context() as patch:
-        if "worker.evaluation.evaluate" in sys.modules:  # a test of the service alone does not import torch
-            patch.setattr("worker.evaluation.evaluate._LATENCY_ROUNDS", 3)
+        if "worker.evaluation.speed" in sys.modules:  # a test of the service alone does not import torch
+            patch.setattr("worker.evaluation.speed._MOST_ROUNDS", 3)
         yield
 
 

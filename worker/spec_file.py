@@ -15,9 +15,14 @@ def write_spec(folder: Path, spec: JobSpec) -> None:
     (folder / SPEC_FILE).write_text(text + "\n", encoding="utf-8")
 
 
+MEASURED_ALONE = {"speed_seconds"}
+"""What of ``evaluation`` has no part in what is trained."""
+
+
 def training_parts(spec: JobSpec) -> dict[str, Any]:
     """The parts of a spec that decide what is trained. A job's name, labels and priority may change while it waits."""
     parts = {"task", "dataset", "teacher", "student", "method", "training", "evaluation"}
     num_devices = spec.resources.num_devices
     # Sums are split among devices: only the same number of them resumes to the same student.
-    return spec.model_dump(mode="json", include=parts) | ({"num_devices": num_devices} if num_devices > 1 else {})
+    trained = spec.model_dump(mode="json", include=parts, exclude={"evaluation": MEASURED_ALONE})
+    return trained | ({"num_devices": num_devices} if num_devices > 1 else {})

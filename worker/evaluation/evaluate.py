@@ -1,11 +1,9 @@
-"""Outputs and latency of networks on data that they were not trained on; scores and agreement of outputs of labelled targets.
+"""Outputs of networks on data that they were not trained on; scores and agreement of outputs of labelled targets.
 
 Invariant: an evaluation changes nothing. Networks run in ``eval()`` without gradients, and their mode is restored afterwards.
 N samples, B batch, W outputs.
 """
 
-import statistics
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from worker.data.samples import Samples
-from worker.data.tensors import Inputs, home_of, num_rows, select_rows
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.eval_mode import in_eval_mode
 from worker.evaluation.metrics import ROUNDING
@@ -22,8 +19,6 @@ from worker.methods.multi_task import teacher_losses
 from worker.targets import Target, Targets, label_loss, target_losses
 
 EVALUATION_BATCH = 256
-_LATENCY_ROUNDS = 30
-_LATENCY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -169,44 +164,3 @@ def agreement(first: Tensor, second: Tensor, targets: Targets, *, only: Collecti
             varies = (numbers.amax(dim=1) - numbers.amin(dim=1) > ROUNDING * numbers.abs().amax(dim=1)).all()
             agreements.append(torch.corrcoef(numbers)[0, 1].nan_to_num(nan=0.0) * varies)
     return torch.stack(agreements).mean().item()
-
-
-def measure_latency(networks: Mapping[str, tuple[nn.Module, Inputs]], *, batch_size: int) -> dict[str, float]:
-    """Median milliseconds of one forward pass of each network.
-
-    The networks alternate, so that a busy moment of the machine affects all of them.
-
-    Args:
-        networks: by name, the network and some inputs (N, …) on its device; repeated or cut to ``batch_size``.
-    """
-    batches = {name: (network, _resized(inputs, batch_size)) for name, (network, inputs) in networks.items()}
-    milliseconds: dict[str, list[float]] = {name: [] for name in networks}
-    deadline = time.monotonic() + _LATENCY_SECONDS
-    for round_index in range(_LATENCY_ROUNDS):
-        for name, (network, inputs) in batches.items():
-            with in_eval_mode(network):
-                elapsed = _time_once(network, inputs)
-            if round_index > 0:  # the first pass allocates memory and chooses kernels
-                milliseconds[name].append(elapsed)
-        if round_index >= 3 and time.monotonic() > deadline:
-            break
-    return {name: statistics.median(values) for name, values in milliseconds.items()}
-
-
-def _resized(inputs: Inputs, count: int) -> Inputs:
-    """Repeats or cuts inputs (N, …) to (``count``, …)."""
-    return select_rows(inputs, torch.arange(count, device=home_of(inputs)) % num_rows(inputs))
-
-
-def _time_once(network: nn.Module, inputs: Inputs) -> float:
-    device = home_of(inputs)
-    _synchronise(device)
-    started = time.perf_counter()
-    network(inputs)
-    _synchronise(device)
-    return (time.perf_counter() - started) * 1_000
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -16,7 +16,8 @@ from service.spec.report import Report, SeedsCard
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Split
 from worker.data.samples import Samples
-from worker.evaluation.evaluate import EvaluationResult, measure_latency
+from worker.evaluation.evaluate import EvaluationResult
+from worker.evaluation.speed import ALWAYS, Subject, batch_sizes, measure_speed
 from worker.export.adapter import check_adapter, export_adapter
 from worker.export.folder import check_export, export_network, result_folder
 from worker.export.forms import export_student
@@ -63,8 +64,9 @@ def evaluate_and_export(
         outputs[role] = network.outputs(test)
     phases.report("evaluation", len(networks), total=len(networks) + 1)
     teacher_outputs = teachers.combine([outputs[role] for role in teachers.members])
-    inputs = {role: (network.network, network.samples(test).inputs_from(0, 64)) for role, network in networks.items()}
-    batch_1, batch_64 = measure_latency(inputs, batch_size=1), measure_latency(inputs, batch_size=64)
+    subjects = {role: _subject(network, test) for role, network in networks.items()}
+    batches = batch_sizes(min(task.evaluation_batch(subject.inputs) for subject in subjects.values()))
+    speeds = measure_speed(subjects, batches=batches, seconds=job.spec.evaluation.speed_seconds)
     phases.report("evaluation", len(networks) + 1, total=len(networks) + 1)
 
     phases.start("export", "Writing the student, its report and its model card, and loading the student once more")
@@ -92,8 +94,9 @@ def evaluate_and_export(
                 validation=teacher_scores[role]
                 if role in teacher_scores and network.figures is None
                 else _validation_result(network, validation, job.data),
-                latency_ms=Latency(batch_1=batch_1[role], batch_64=batch_64[role]),
+                latency_ms=Latency(batch_1=speeds[role].of(1).p50_ms, batch_64=speeds[role].of(64).p50_ms),
                 num_bytes=num_bytes[role],
+                speed=speeds[role],
             )
             for role, network in networks.items()
         }
@@ -134,6 +137,13 @@ def evaluate_and_export(
         )
         write_documents(result, report=report, spec=pinned_spec(job.submitted, job.revisions))
     return report
+
+
+def _subject(network: TrainedNetwork, split: Split) -> Subject:
+    """A network as its speed is measured: on some of the split's samples."""
+    inputs = network.samples(split).inputs_from(0, max(ALWAYS))
+    is_integer = network.dtype is not None and network.dtype.format in ("int8", "int4")
+    return Subject(network.network, inputs, has_integer_weights=is_integer)
 
 
 def _export_adapter(job: Networks, role: Role, network: TrainedNetwork, result: Path) -> AdapterCard:

@@ -12,20 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count, shape_wrapper
 
 from service.spec.training import Adafactor, AdamW, AdamW8bit, Muon, Optimizer
 from worker.data.tensors import Inputs, num_bytes, num_rows
 from worker.distributed.collectives import split_tensors
 from worker.distributed.ranks import SingleProcess
 from worker.eval_mode import in_eval_mode
+from worker.evaluation.live_tensors import LiveTensors, tensors_of
 from worker.evaluation.precision import Precision
 from worker.methods.batch import DistillationBatch
-from worker.models.loading import plain_tensors
 from worker.training.loop import Training
 from worker.training.mutual import MutualTraining
 from worker.training.optimizers import hidden_matrices
@@ -195,14 +191,14 @@ def _bytes_of_8bit_moments(parameter: Tensor) -> int:
 
 def size_of(network: nn.Module, *, beside: Iterable[nn.Module] = ()) -> int:
     """Bytes of the parameters and buffers; shared storage counts once, and not at all if it is that of a network ``beside``."""
-    there = {each.untyped_storage()._cdata for other in beside for each in _tensors(other)}
-    sizes = {each.untyped_storage()._cdata: each.nbytes for each in _tensors(network)}
+    there = {each.untyped_storage()._cdata for other in beside for each in tensors_of(other)}
+    sizes = {each.untyped_storage()._cdata: each.nbytes for each in tensors_of(network)}
     return sum(size for place, size in sizes.items() if place not in there)
 
 
 def profile_inference(network: nn.Module, inputs: Inputs, *, forward: Forward = nn.Module.__call__) -> float:
     """Peak bytes of a forward pass on inputs (B, …) without gradients: per sample, weights left out."""
-    live = _LiveTensors([network])
+    live = LiveTensors([network])
     with in_eval_mode(network), _without_attention_dropout(), live:
         forward(network, inputs)
     return (live.peak + num_bytes(inputs)) / num_rows(inputs)
@@ -224,71 +220,12 @@ class _CountingProcess(SingleProcess):
         return super().gather_batch(batch, num_samples=num_samples)
 
 
-class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The results of operations that are alive at the same time; what was there before takes no part."""
-
-    def __init__(self, networks: Iterable[nn.Module]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._known = {each.untyped_storage()._cdata for network in networks for each in _tensors(network)}
-        self._live: dict[int, tuple[StorageWeakRef, int, str]] = {}
-        self._totals = dict.fromkeys(_KINDS, 0)
-        """At least what is alive, by kind."""
-        self.peak = 0.0
-        self.flops = 0
-        """Counted here, as torch's counter of them keeps what layers compute twice alive."""
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        results = function(*arguments, **(options or {}))
-        packet = function._overloadpacket
-        if (count := _CPU_ATTENTION.get(packet) or flop_registry.get(packet)) is not None:
-            self.flops += count(*arguments, **(options or {}), out_val=results)
-        given: set[int] | None = None
-        for result in tree_leaves(results):
-            if not isinstance(result, Tensor):
-                continue
-            storage = result.untyped_storage()
-            place = storage._cdata
-            if place in self._known or (place in self._live and not self._live[place][0].expired()):  # type: ignore[no-untyped-call]
-                continue
-            if given is None:
-                leaves = tree_leaves((arguments, options))
-                given = {each.untyped_storage()._cdata for each in leaves if isinstance(each, Tensor)}
-            if place not in given:  # or else a view of what was there before
-                self._forget(place)
-                kind = self._kind(result)
-                self._live[place] = StorageWeakRef(storage), storage.nbytes(), kind  # type: ignore[no-untyped-call]
-                self._totals[kind] += storage.nbytes()
-        if self._size() > self.peak:
-            for place in [place for place, (reference, *_) in self._live.items() if reference.expired()]:  # type: ignore[no-untyped-call]
-                self._forget(place)
-            if (size := self._size()) > self.peak:
-                self.peak = size
-                self._at_peak()
-        return results
-
-    def _forget(self, place: int) -> None:
-        if (gone := self._live.pop(place, None)) is not None:
-            self._totals[gone[2]] -= gone[1]
-
-    def _size(self) -> float:
-        return sum(self._totals.values())
-
-    def _kind(self, result: Tensor) -> str:
-        return "growing"
-
-    def _at_peak(self) -> None:
-        pass
-
-
-_KINDS = ("fixed", "growing", "by_loss", "in_chunks")
-
-
-class _StepTensors(_LiveTensors):  # type: ignore[no-untyped-call]
+class _StepTensors(LiveTensors):  # type: ignore[no-untyped-call]
     """The tensors of a step at the moment that takes most in a batch of the spec's size, and during the update."""
 
     def __init__(self, modules: Sequence[nn.Module], *, batch: float, whole: float, chunk: Chunk | None) -> None:
         super().__init__(modules)
-        known = [each for module in modules for each in _tensors(module)]
+        known = [each for module in modules for each in tensors_of(module)]
         self._shapes = {tuple(sorted(each.shape)) for each in known}
         self._parameters = [parameter for module in modules for parameter in module.parameters()]
         self._batch, self._whole, self._chunk = batch, whole, chunk
@@ -341,23 +278,3 @@ def _without_attention_dropout() -> Iterator[None]:
         yield
     finally:
         functional.scaled_dot_product_attention = attend
-
-
-def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
-
-
-def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
-
-
-_CPU_ATTENTION: Mapping[Any, Callable[..., int]] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: shape_wrapper(_attention),  # type: ignore[no-untyped-call]
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: shape_wrapper(_attention_backward),  # type: ignore[no-untyped-call]
-}
-"""torch's counter knows the kernels of GPUs only."""
-
-
-def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    for each in (*network.parameters(), *network.buffers()):
-        yield from (tensor for _, tensor in plain_tensors(each))

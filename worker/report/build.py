@@ -13,6 +13,7 @@ from service.spec import JobSpec
 from service.spec.canvas import ImageFit
 from service.spec.cards.evidence import TargetEvidence
 from service.spec.cards.network import AdapterCard, Latency, NetworkCard, TeacherCard, TrainingCard
+from service.spec.cards.speed import SpeedCard
 from service.spec.job import TeacherSpec
 from service.spec.report import Compression, DataCard, EnvironmentCard, ExportCard, Report, SeedsCard
 from service.spec.warning_message import WarningMessage
@@ -43,6 +44,8 @@ class Assessed:
     """None if the validation split has no labels."""
     latency_ms: Latency
     num_bytes: int
+    speed: SpeedCard | None = None
+    """None for several networks together."""
 
     @classmethod
     def together(
@@ -95,7 +98,13 @@ def make_report(
     """
     are_shares = TASKS[data.task].score_is_share(data.targets)
     cards = {
-        role: _network_card(network, assessed[role], are_shares=are_shares, adapter=(adapters or {}).get(role))
+        role: _network_card(
+            network,
+            assessed[role],
+            are_shares=are_shares,
+            adapter=(adapters or {}).get(role),
+            num_gpus=spec.resources.gpus,
+        )
         for role, network in networks.items()
     }
     student, control = cards["student"], cards.get("control")
@@ -226,7 +235,9 @@ def _export_card(exported: Exported) -> ExportCard:
     )
 
 
-def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bool, adapter: AdapterCard | None) -> NetworkCard:
+def _network_card(
+    network: TrainedNetwork, assessed: Assessed, *, are_shares: bool, adapter: AdapterCard | None, num_gpus: int
+) -> NetworkCard:
     figures, test = network.figures, assessed.test.result
 
     def accuracy(measured: EvaluationResult | None) -> float | None:
@@ -250,7 +261,8 @@ def _network_card(network: TrainedNetwork, assessed: Assessed, *, are_shares: bo
         metrics=assessed.test.metrics,
         evidence=dict(assessed.evidence),
         latency_ms=assessed.latency_ms,
-        training=None if figures is None else _training_card(figures),
+        speed=assessed.speed,
+        training=None if figures is None else _training_card(figures, num_gpus=num_gpus),
         dtype=network.dtype,
         start=network.start,
         adapter=adapter,
@@ -265,7 +277,7 @@ def _loss(measured: EvaluationResult | None) -> float | None:
     return None if measured is None else measured.loss
 
 
-def _training_card(figures: TrainingFigures) -> TrainingCard:
+def _training_card(figures: TrainingFigures, *, num_gpus: int) -> TrainingCard:
     return TrainingCard(
         steps=figures.steps,
         epochs=figures.epochs,
@@ -274,4 +286,5 @@ def _training_card(figures: TrainingFigures) -> TrainingCard:
         train_loss=figures.train_loss,
         seconds=figures.seconds,
         samples_per_second=figures.samples_seen / max(figures.seconds, 1e-9),
+        gpu_seconds=figures.seconds * num_gpus,
     )

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from service.spec.cards.card import Card
 from service.spec.cards.evidence import TargetEvidence
+from service.spec.cards.speed import SpeedCard
 
 
 class Latency(Card):
@@ -33,6 +34,8 @@ class TrainingCard(Card):
     """Over all attempts; work that a crash undid does not count."""
     samples_per_second: float
     """Samples that the training saw, over its seconds."""
+    gpu_seconds: float = 0.0
+    """Those seconds times the number of GPUs; 0 on CPUs."""
 
 
 class DtypeCard(Card):
@@ -141,6 +144,8 @@ class NetworkCard(Card):
     """What its outputs on the test split show beside these, by target: intervals, classes, confusions, calibration."""
     latency_ms: Latency
     """Of this network."""
+    speed: SpeedCard | None = None
+    """What it costs to run; null for several teachers together, and in reports of before."""
     training: TrainingCard | None
     """Null for a network that this job did not train."""
     dtype: DtypeCard | None = None

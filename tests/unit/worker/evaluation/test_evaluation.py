@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from worker.data.samples import Samples
-from worker.data.tensors import only_tensor
 from worker.eval_mode import in_eval_mode
-from worker.evaluation.evaluate import agreement, measure_latency, predict, score_outputs
+from worker.evaluation.evaluate import agreement, predict, score_outputs
 from worker.targets import Targets
 
 CPU = torch.device("cpu")
@@ -61,24 +60,3 @@ def test_agreement_is_the_share_of_equal_choices() -> None:
     second = torch.tensor([[9.0, 0.0], [1.0, 0.0], [2.0, 1.0]])
 
     assert agreement(first, second, Targets.of_classes(["a", "b"])) == pytest.approx(2 / 3)
-
-
-def test_latency_is_measured_for_each_network_whatever_the_number_of_images() -> None:
-    images = only_tensor(samples(5).inputs)
-    result = measure_latency({"teacher": (network(), images), "student": (network(), images)}, batch_size=64)
-
-    assert result.keys() == {"teacher", "student"}
-    assert all(milliseconds > 0 for milliseconds in result.values())
-
-
-def test_latency_of_several_inputs_by_name_is_that_of_as_many_samples_of_each() -> None:
-    sizes: set[int] = set()
-
-    class Sum(nn.Module):
-        def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-            sizes.update(len(each) for each in inputs.values())
-            return inputs["first"] + inputs["second"]
-
-    inputs = {"first": torch.randn(5, 2), "second": torch.randn(5, 2)}
-    assert measure_latency({"student": (Sum(), inputs)}, batch_size=64)["student"] > 0
-    assert sizes == {64}
