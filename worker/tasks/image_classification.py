@@ -39,9 +39,13 @@ _STORED = {
 }
 """How a file's pixels are made those of the data, by their white."""
 _FITTED = {
-    "crop": "ImageOps.fit(image, ({width}, {height}), Image.Resampling.{resampling})",
-    "pad": "ImageOps.pad(image, ({width}, {height}), Image.Resampling.{resampling})",
-    "stretch": "image.resize(({width}, {height}), Image.Resampling.{resampling})",
+    "crop": "image = ImageOps.fit(image, ({width}, {height}), Image.Resampling.{resampling})",
+    "pad": """\
+scale = min({width} / image.width, {height} / image.height)
+inner = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.{resampling})
+image = Image.new(inner.mode, ({width}, {height}))
+image.paste(inner, (({width} - inner.width + 1) // 2, ({height} - inner.height + 1) // 2))""",
+    "stretch": "image = image.resize(({width}, {height}), Image.Resampling.{resampling})",
 }
 """How a file of any size is made one of the size that the data were fitted to, as they were."""
 _STORED_OTHERWISE = 'pixels = numpy.load("image.npy")  # of the size and range of its data'
@@ -108,5 +112,6 @@ def _fitted(report: Report, fit: ImageFit) -> str:
     fitted = _FITTED[fit.fit or "crop"].format(height=height, width=width, resampling=resampling)
     return (
         f'image = ImageOps.exif_transpose(Image.open("image.png")).convert("{mode}")\n'
-        f"    pixels = numpy.array({fitted})  # as its data were"
+        f"{fitted}\n"
+        "pixels = numpy.array(image)  # as its data were"
     )

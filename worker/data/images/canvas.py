@@ -84,13 +84,12 @@ def _covering(image: Image.Image, canvas: Canvas) -> Image.Image:
 
 
 def _within(image: Image.Image, canvas: Canvas) -> Image.Image:
-    """Resizes until the longer side fits, and puts it in the middle of black, as Pillow's ``ImageOps.pad``."""
+    """Resizes until the longer side fits, and puts it in the middle of black, rounded as transformers does."""
     scale = min(canvas.height / image.height, canvas.width / image.width)
-    height = min(canvas.height, max(1, round(image.height * scale)))
-    width = min(canvas.width, max(1, round(image.width * scale)))
+    height, width = max(1, int(image.height * scale)), max(1, int(image.width * scale))
     resized = image.resize((width, height), RESAMPLING[canvas.interpolation])
     made = Image.new(image.mode, (canvas.width, canvas.height))
-    made.paste(resized, (round((canvas.width - width) * 0.5), round((canvas.height - height) * 0.5)))
+    made.paste(resized, ((canvas.width - width + 1) // 2, (canvas.height - height + 1) // 2))
     return made
 
 

@@ -56,6 +56,8 @@ def _geometry(document: Mapping[str, Any], folder: Path) -> ProcessorGeometry | 
         share = document.get("crop_pct") if edge < 384 else None
         side = int(edge / share) if share else int(edge)
         return ProcessorGeometry(side, side, "crop", interpolation, folder)
+    if size.get("max_height") and size.get("max_width"):
+        return ProcessorGeometry(int(size["max_height"]), int(size["max_width"]), "pad", interpolation, folder)
     if size.get("height") and size.get("width"):
         return ProcessorGeometry(int(size["height"]), int(size["width"]), "stretch", interpolation, folder)
     return None
