@@ -134,6 +134,15 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """What the trainer has decided, and why."""
+
+    code: str
+    message: str
+    type: Literal["noted"] = "noted"
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job is done and ``RESULT_FOLDER`` complete."""
 
@@ -182,7 +191,7 @@ class Failed:
 
 FinalEvent = Finished | Checked | Previewed | Stopped | Failed
 """A trainer's last event; one that ends without has crashed, or was killed."""
-Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Warned | FinalEvent
+Event = PhaseStarted | Progress | MetricPoints | CheckpointWritten | Warned | Noted | FinalEvent
 
 _EVENTS: dict[str, type[Event]] = {
     "phase_started": PhaseStarted,
@@ -190,6 +199,7 @@ _EVENTS: dict[str, type[Event]] = {
     "metric_points": MetricPoints,
     "checkpoint_written": CheckpointWritten,
     "warned": Warned,
+    "noted": Noted,
     "finished": Finished,
     "checked": Checked,
     "previewed": Previewed,

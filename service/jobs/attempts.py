@@ -133,12 +133,21 @@ def record_metrics(session: Session, fence: Fence, points: Mapping[str, Sequence
 
 def record_warning(session: Session, fence: Fence, *, code: str, message: str) -> Outcome:
     """Records a warning of the trainer's as an event, unless the job's check or an earlier attempt did."""
+    return _record_once(session, fence, "job.warning", code, message)
+
+
+def record_note(session: Session, fence: Fence, *, code: str, message: str) -> Outcome:
+    """Records as an event what the trainer has decided, unless an earlier attempt did."""
+    return _record_once(session, fence, "job.note", code, message)
+
+
+def _record_once(session: Session, fence: Fence, kind: str, code: str, message: str) -> Outcome:
     job = lock_fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
-    known = select(JobEvent.message).where(JobEvent.job_id == job.id, JobEvent.type == "job.warning")
+    known = select(JobEvent.message).where(JobEvent.job_id == job.id, JobEvent.type == kind)
     if message not in session.scalars(known):
-        record_event(session, job, "job.warning", message, {"code": code})
+        record_event(session, job, kind, message, {"code": code})
     return Outcome.APPLIED
 
 

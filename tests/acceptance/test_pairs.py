@@ -37,6 +37,8 @@ def test_pairs_are_uploaded_learnt_and_taught_by_a_given_teacher(client: Client,
     report = client.report(first.id)
     assert report["data"]["pairs"] is True
     assert report["data"]["read"].startswith("from shards")
+    notes = [event.message for event in client.events_until_now(first.id) if event.type == "job.note"]
+    assert notes == [f"The data are read {report['data']['read']}."]
     assert report["teacher"]["test_score"] > 0.6
 
     again = client.wait(submitted(teacher={"source": f"job:{first.id}/teacher", "accept_score": "any"}), timeout_seconds=300)

@@ -9,7 +9,7 @@ from tests.integration.on_disk import ENCODER, JOBS, SOURCE, job, report_of, sha
 from tests.integration.test_embeddings import save_encoder
 from tests.integration.test_methods import Recorder, student
 from worker.job.attempt import run
-from worker.protocol import Assignment, Failed, Finished, Stopped, Warned
+from worker.protocol import Assignment, Failed, Finished, Noted, Stopped, Warned
 
 
 def train(document: dict[str, Any], shards: Path, folder: Path, *, stop_at: int | None = None, num_loaders: int = 0) -> Recorder:
@@ -35,6 +35,10 @@ def test_the_student_is_the_same_from_memory_and_from_shards(kind: str, tmp_path
     assert student(tmp_path / "shards-job") == student(tmp_path / "memory")
     told = {name: report_of(tmp_path / name) for name in ("memory", "shards-job")}
     assert without_times(told["memory"]["student"]) == without_times(told["shards-job"]["student"])
+    for name, recorder in (("memory", in_memory), ("shards-job", stopped), ("shards-job", resumed)):
+        assert [each for each in recorder.events if isinstance(each, Noted)] == [
+            Noted("data_read", f"The data are read {told[name]['data']['read']}.")
+        ]
     assert told["memory"]["data"]["read"].startswith("into memory at once")
     assert told["shards-job"]["data"]["read"].startswith("from shards as they are needed")
     warned = [[each for each in recorder.events if isinstance(each, Warned)] for recorder in (in_memory, stopped)]

@@ -23,7 +23,7 @@ from service.spec.warning_message import WarningMessage
 from worker.data.builtin import BUILTIN_LOADERS
 from worker.data.builtin.digits import MAX_PIXEL
 from worker.data.chosen_parts import choose_parts
-from worker.data.disk.read_choice import ReadChoice, choose_reading
+from worker.data.disk.read_choice import BUILTIN, ReadChoice, choose_reading
 from worker.data.disk.stored import Reading, StoredInputs, stored_splits
 from worker.data.epoch import TransferRows
 from worker.data.errors import UnusableData
@@ -43,7 +43,6 @@ from worker.data.preprocessing import RawInputs
 from worker.data.split import Split, SplitName, is_images, places_of, stored_inputs
 from worker.targets import Targets
 
-_BUILTIN = ReadChoice("memory", "builtin datasets are in memory")
 _OF_LABELS = {"unlabelled", "lone_folder"}
 """Warnings that say nothing of transfer rows, which have no labels in any case."""
 
@@ -69,7 +68,7 @@ class Data:
     """What of the dataset takes no part in the job, and what was read otherwise than one might think."""
     rows_by_split: Mapping[str, int] = field(default_factory=dict)
     """Rows of every split of the dataset, used or not."""
-    read: ReadChoice = _BUILTIN
+    read: ReadChoice = BUILTIN
     """Where the samples are, and why."""
 
     @cached_property

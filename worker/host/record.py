@@ -10,6 +10,7 @@ from worker.protocol import (
     CheckpointWritten,
     Event,
     MetricPoints,
+    Noted,
     Part,
     Phase,
     PhaseStarted,
@@ -29,7 +30,7 @@ class Record:
         """In their order; of the progress of one phase, only the newest."""
         self.points: dict[str, list[tuple[int, float]]] = {}
         self.checkpoint: CheckpointWritten | None = None
-        self.warnings: list[Warned] = []
+        self.told: list[Warned | Noted] = []
         self._urgent = False
         self._reported, self._flushed_at = reported, flushed_at
 
@@ -49,8 +50,8 @@ class Record:
                     self.points.setdefault(name, []).extend((step, value) for step, value in series)
             case CheckpointWritten():
                 self.checkpoint = event
-            case Warned():
-                self.warnings.append(event)
+            case Warned() | Noted():
+                self.told.append(event)
                 self._urgent = True
 
     @property

@@ -18,7 +18,7 @@ from service.scheduling import Claim
 from service.store import StoredFile
 from worker.host.access import LeasedAccess, attempt_prefix
 from worker.host.record import LogTail, ProgressFormatter, Record, remaining_seconds
-from worker.protocol import CHECKPOINT_FILE, LOG_FILE, CheckpointWritten, Event, PhaseStarted, Progress
+from worker.protocol import CHECKPOINT_FILE, LOG_FILE, CheckpointWritten, Event, PhaseStarted, Progress, Warned
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,9 @@ class Recorder:
                 outcome = jobs.append_log(session, fence, addition)
             for progress, milestone, remaining in reported:
                 outcome = jobs.record_progress(session, fence, progress, milestone=milestone, remaining_seconds=remaining)
-            for warning in record.warnings:
-                outcome = jobs.record_warning(session, fence, code=warning.code, message=warning.message)
+            for told in record.told:
+                record_told = jobs.record_warning if isinstance(told, Warned) else jobs.record_note
+                outcome = record_told(session, fence, code=told.code, message=told.message)
             if record.points:
                 outcome = jobs.record_metrics(session, fence, record.points)
             if checkpoint is not None and record.checkpoint is not None:

@@ -20,6 +20,7 @@ from service.spec.source import is_given
 from service.spec.warning_message import WarningMessage
 from worker.data import Data
 from worker.data.data_warnings import with_warnings
+from worker.data.disk.read_choice import BUILTIN, ReadChoice
 from worker.distributed.group import is_peer_failure, join
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.distributed.rng import deterministic_kernels, preserved_generators
@@ -53,6 +54,7 @@ from worker.protocol import (
     Event,
     Failed,
     Finished,
+    Noted,
     Phase,
     Reporter,
     Stopped,
@@ -162,7 +164,7 @@ class Attempt:
             num_threads = self.assignment.num_threads or torch.get_num_threads()
             torch.set_num_threads(max(1, num_threads // self.group.world_size))
         data = load_job_data(self.spec, self.assignment.inputs, reading=reading_of(self.assignment))
-        logger.info("The data are read %s.", data.read)
+        self._tell_reading(data.read)
         if self.group.is_rank0:
             data = with_warnings(data, self.spec, task=self.task)
         self.networks = Networks(
@@ -210,6 +212,12 @@ class Attempt:
         for warning in (*self.data.warnings, *label_warnings(self.networks.submitted, self.data), *heads):
             self._warn(warning)
         self.group.all_true(True)  # no rank replaces the checkpoint before every rank has read it
+
+    def _tell_reading(self, read: ReadChoice) -> None:
+        message = f"The data are read {read}."
+        logger.info(message)
+        if read != BUILTIN:
+            self.reporter.emit(Noted("data_read", message))
 
     @property
     def data(self) -> Data:

@@ -26,6 +26,10 @@ class ReadChoice(NamedTuple):
         return f"{'into memory at once' if self.source == 'memory' else 'from shards as they are needed'}: {self.reason}"
 
 
+BUILTIN = ReadChoice("memory", "builtin datasets are in memory")
+"""Of data that leave no choice."""
+
+
 def choose_reading(asked: Literal["auto", "memory", "shards"], folders: Sequence[Path | None], *, task: TaskName) -> ReadChoice:
     """Chooses for the data of a job; ``folders`` are the local files or folders of its sources, None for builtin ones.
 
@@ -52,7 +56,7 @@ def _unmapped(folders: Sequence[Path | None]) -> str | None:
     """Why the data cannot stay on disk; None if they can."""
     for folder in folders:
         if folder is None:
-            return "builtin datasets are in memory"
+            return BUILTIN.reason
         if not (folder / INDEX_FILE).is_file():
             return "the data are one file, no shards"
         shards = [name for split in read_index(folder).splits.values() for name in split.shards]
