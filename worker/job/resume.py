@@ -7,7 +7,7 @@ another job's, is never trained from.
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +29,7 @@ from worker.training.result import TrainingResult
 logger = logging.getLogger(__name__)
 
 _DIGESTED_SAMPLES = 100
+_WRITTEN_TOGETHER = 4096
 
 Unfinished = tuple[Role, dict[str, Any]]
 """A training that has not ended: its role, and its ``Training.state()``."""
@@ -134,7 +135,8 @@ def job_digest(spec: JobSpec, data: Data) -> str:
     digest.update(repr(data.targets).encode())
     for name in sorted(data.splits):
         split = data.splits[name]
-        digest.update(repr((len(split), _answers(split))).encode())
+        for piece in _answers(split):
+            digest.update(piece)
         digest.update(split.labels.contiguous().numpy().data)
         if split.weights is not None:
             digest.update(split.weights.numpy().tobytes())
@@ -144,9 +146,17 @@ def job_digest(spec: JobSpec, data: Data) -> str:
     return digest.hexdigest()
 
 
-def _answers(split: Split) -> object:
-    """A split's answers, or what they are known by where they stay on disk."""
-    return split.answers.digests() if isinstance(split.answers, StoredInputs) else split.answers
+def _answers(split: Split) -> Iterator[bytes]:
+    """How Python writes the number of samples and a split's answers, or what they are known by where they stay on disk."""
+    if not isinstance(split.answers, StoredInputs):
+        yield repr((len(split), split.answers)).encode()
+        return
+    digests = split.answers.digests()
+    yield f"({len(split)}, [".encode()
+    for start in range(0, len(digests), _WRITTEN_TOGETHER):
+        piece = repr(digests[start : start + _WRITTEN_TOGETHER].tolist())[1:-1]
+        yield f"{', ' if start else ''}{piece}".encode()
+    yield b"])"
 
 
 def _first_bytes(inputs: RawInputs) -> bytes:

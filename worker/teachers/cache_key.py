@@ -67,7 +67,7 @@ def inputs_digest(inputs: RawInputs) -> str:
         return digest.hexdigest()
     if isinstance(inputs, StoredInputs):
         digest.update(f"on disk {inputs.kind} {inputs.canvas}".encode())
-        digest.update(b"".join(inputs.digests()))
+        digest.update(inputs.digests().tobytes())
         return digest.hexdigest()
     for each in inputs:
         part = sample_bytes(each)

@@ -14,11 +14,11 @@ from typing import Any, TypeVar, cast, overload
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from service.formats.media.decoding import decode
-from service.formats.media.encoded import EncodedImage, text_digest
+from service.formats.media.encoded import DIGEST_BYTES, EncodedImage, text_digest
 from service.formats.media.image_extent import common_channels
 from service.formats.shards.index import HASH, LENGTH, SIDES, field_name, read_index, shard_path, stored_as
 from service.formats.shards.values import read_inputs, read_target
@@ -30,6 +30,7 @@ PIECE_ROWS = 256
 """Of a walk over all rows."""
 MOST_MEASURED = 10_000
 """Images and clips, which have to be decoded, that something is measured on: evenly spaced ones of a larger split."""
+_DIGEST = np.dtype(("V", DIGEST_BYTES))
 _MOST_OPEN = 4096
 _MOST_WITH_DATA = 16
 _Part = TypeVar("_Part")
@@ -153,21 +154,21 @@ class StoredInputs(Sequence[Any]):
         """One of the files of images of each size, of which the first have their data; none of other samples."""
         if self.kind != "image" or not len(self):
             return []
-        sizes = list(zip(*(self._column(name, lambda values: values.to_pylist()) for name in SIDES), strict=True))
-        first = {size: row for row, size in reversed(list(enumerate(sizes)))}
-        found = [EncodedImage(b"", height, width, channels, b"") for height, width, channels in first]
-        with_data = replace(self, as_files=True).read(np.array(list(first.values())[:_MOST_WITH_DATA]))
+        sizes, first = np.unique(np.stack([self._column(name, np.int32) for name in SIDES]), axis=1, return_index=True)
+        in_order = np.argsort(first)
+        found = [EncodedImage(b"", height, width, channels, b"") for height, width, channels in sizes.T[in_order].tolist()]
+        with_data = replace(self, as_files=True).read(first[in_order][:_MOST_WITH_DATA])
         return [*with_data, *found[len(with_data) :]]
 
-    def digests(self) -> list[bytes]:
-        """Of each sample, equal for equal ones alone."""
+    def digests(self) -> NDArray[np.void]:
+        """Of each sample (N,) 16 bytes, equal for equal ones alone."""
         if not self.are_whole:
-            return [text_digest(text) for text in self]
-        return self._column(HASH, lambda values: values.to_pylist())
+            return np.fromiter((text_digest(text) for text in self), dtype=_DIGEST, count=len(self))
+        return self._column(HASH, _DIGEST)
 
     def seconds(self) -> NDArray[np.float64]:
         """(N,): the lengths of clips of sound, as their files say."""
-        samples, rate = (self._column(name, lambda values: values.to_pylist()) for name in LENGTH)
+        samples, rate = (self._column(name, np.int32) for name in LENGTH)
         return np.divide(samples, rate, dtype=np.float64)
 
     def evenly(self, most: int = MOST_MEASURED) -> "StoredInputs":
@@ -201,11 +202,15 @@ class StoredInputs(Sequence[Any]):
         """Measured on images in one walk, as decoding is most of its time."""
         return PixelSums.of(self.evenly())
 
-    def _column(self, name: str, values: Callable[[Any], list[Any]]) -> list[Any]:
-        found: list[Any] = [None] * len(self)
-        for places, part in self._of_batches(self.rows, [name], lambda batch: values(batch.column(name))):
-            for place, value in zip(places, part, strict=True):
-                found[place] = value
+    def _column(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
+        """A field of values of one width."""
+
+        def values(batch: pa.RecordBatch) -> NDArray[Any]:
+            return np.frombuffer(batch.column(name).buffers()[1], dtype=dtype, count=batch.num_rows)
+
+        found = np.empty(len(self), dtype=dtype)
+        for places, part in self._of_batches(self.rows, [name], values):
+            found[places] = part
         return found
 
     def _of_batches(
