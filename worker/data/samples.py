@@ -135,10 +135,14 @@ class Samples:
             mask=self.mask and self.mask.narrow(0, count),
         )
 
-    def announce(self, batches: Sequence[Tensor], *, epoch: int = 0) -> None:
-        """Says which batches (B,) are asked for next, so that they may be made ahead; costs or saves time alone."""
+    def announce(self, batches: Sequence[Tensor], *, epoch: int = 0, beside: Sequence["Samples"] = ()) -> None:
+        """Says which batches (B,) are asked for next, so that they may be made ahead; costs or saves time alone.
+
+        ``beside`` are other networks' samples of the split, of which each batch is asked for next.
+        """
         if self._ahead is not None:
-            self._ahead.announce(batches, epoch)
+            others = [other._ahead for other in beside if other._ahead is not None]
+            self._ahead.announce(batches, epoch, beside=others)
 
     def announce_all(self, count: int, ranks: Ranks) -> None:
         """Says that all samples are asked for in their order, ``count`` at once, by each rank its share."""

@@ -151,6 +151,11 @@ class Training:
         """All that a step trains."""
         return [self.module]
 
+    @property
+    def read_beside(self) -> list[Samples]:
+        """Further samples that a step reads, those of the same indices, behind its own."""
+        return []
+
     def train_mode(self) -> None:
         """Puts the network into training mode, but for norms that are frozen, whose running statistics are frozen too."""
         self.network.train()
@@ -172,7 +177,7 @@ class Training:
             return
         size = self.savings.micro_batch
         parts = (part for batch in batches for part in ([batch] if size is None else torch.split(batch, size)))
-        self.samples.announce([self.group.shard(part) for part in parts], epoch=epoch)
+        self.samples.announce([self.group.shard(part) for part in parts], epoch=epoch, beside=self.read_beside)
 
     def update(self, batches: list[Tensor]) -> None:
         """One optimizer step over ``batches`` of sample indices: the gradient of the mean over all their samples."""

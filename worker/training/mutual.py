@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.data.samples import Samples
 from worker.distributed.ranks import Losses
 from worker.errors import UnfitTraining
 from worker.methods import DistillationBatch, Outputs
@@ -70,6 +71,11 @@ class MutualTraining(Training):
     def modules(self) -> list[nn.Module]:
         """Both networks."""
         return [self.module, self.peer.module]
+
+    @property
+    def read_beside(self) -> list[Samples]:
+        """The peer's, as its own preprocessing reads them."""
+        return [self.peer.samples]
 
     def batch_losses(self, indices: Tensor) -> Losses:
         ours, peers = self._criteria

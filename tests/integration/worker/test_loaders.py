@@ -7,9 +7,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from torch import Tensor
 
 from tests.integration.on_disk import SOURCE, job, shards_of
 from tests.integration.test_methods import Recorder, student
+from worker.data.augment import EpochViews, View
+from worker.data.disk.view_maker import ViewMaker
 from worker.host import fork_server
 from worker.host.trainer_process import TrainerProcess
 from worker.job.attempt import run
@@ -62,6 +65,34 @@ def test_killed_loaders_and_a_killed_trainer_change_nothing(tmp_path: Path) -> N
     assert trainer.exit_code() == 0
     assert student(killed.folder) == student(whole.folder)
     assert "made again by another" in (killed.folder / LOG_FILE).read_text()
+
+
+def test_two_networks_that_teach_each_other_have_all_their_batches_made_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_here: list[EpochViews] = []
+
+    def view(self: ViewMaker, indices: Tensor, epoch: int) -> View:
+        read_here.extend([] if self.views is None else [self.views])
+        return plain(self, indices, epoch)
+
+    plain = ViewMaker.view
+    monkeypatch.setattr(ViewMaker, "view", view)
+    shards, recorders = shards_of("pictures", tmp_path), [Recorder(), Recorder()]
+    document = job("pictures", read="shards") | {"method": {"name": "deep-mutual"}}
+    document["teacher"] |= {"training": None}
+    for num_loaders, recorder in enumerate(recorders):
+        read_here.clear()
+        folder = tmp_path / str(num_loaders)
+        folder.mkdir()
+        inputs = {SOURCE: shards}
+        run(
+            Assignment(job_id="job", spec=document, folder=folder, inputs=inputs, num_threads=1, num_loaders=num_loaders),
+            recorder,
+        )
+        assert isinstance(recorder.events[-1], Finished), recorder.events[-1]
+        assert bool(read_here) == (num_loaders == 0)
+    assert student(tmp_path / "0") == student(tmp_path / "1")
 
 
 def checkpoints(trainer: TrainerProcess) -> Iterator[Event]:

@@ -11,7 +11,7 @@ import mmap
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -84,10 +84,10 @@ class Loaders:
         """Of the processes that run."""
         return [loader.process.pid for loader in self._loaders]
 
-    def announce(self, maker: Make, batches: Sequence[tuple[Tensor, int]]) -> None:
+    def announce(self, batches: Iterable[tuple[Make, Tensor, int]]) -> None:
         """Says what is asked for next; what was announced before and nobody has begun is not made."""
-        number = self._number(maker)
-        self._announced = deque(_task(number, indices, epoch) for indices, epoch in batches)
+        tasks = (_task(self._number(maker), indices, epoch) for maker, indices, epoch in batches)
+        self._announced = deque(dict.fromkeys(tasks))  # what several networks ask for is made once
         self._fill()
 
     def take(self, maker: Make, indices: Tensor, epoch: int) -> Made | None:
@@ -116,7 +116,7 @@ class Loaders:
 
     def _number(self, maker: Make) -> int:
         for number, other in enumerate(self._makers):
-            if other is maker:
+            if other == maker:
                 return number
         self._makers.append(maker)
         return len(self._makers) - 1

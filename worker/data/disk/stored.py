@@ -169,7 +169,8 @@ class StoredInputs(Sequence[Any]):
     def seconds(self) -> NDArray[np.float64]:
         """(N,): the lengths of clips of sound, as their files say."""
         samples, rate = (self._column(name, np.int32) for name in LENGTH)
-        return np.divide(samples, rate, dtype=np.float64)
+        found: NDArray[np.float64] = np.divide(samples, rate, dtype=np.float64)
+        return found
 
     def evenly(self, most: int = MOST_MEASURED) -> "StoredInputs":
         """Evenly spaced samples of these, ``most`` at most; arrays, which need no decoding, are all taken."""

@@ -47,10 +47,11 @@ class ViewsAhead:
         self.maker = maker
         self._loaders = Loaders.of_process(maker.inputs.reading.num_loaders)
 
-    def announce(self, batches: Sequence[Tensor], epoch: int) -> None:
-        """Says which batches are asked for next, in their order."""
+    def announce(self, batches: Sequence[Tensor], epoch: int, *, beside: Sequence["ViewsAhead"] = ()) -> None:
+        """Says which batches are asked for next, in their order, each of these views and then of those ``beside``."""
         if self._loaders is not None:
-            self._loaders.announce(self.maker, [(indices.cpu(), epoch) for indices in batches])
+            makers = [self.maker, *(other.maker for other in beside)]
+            self._loaders.announce((maker, indices.cpu(), epoch) for indices in batches for maker in makers)
 
     def __call__(self, indices: Tensor, epoch: int) -> View:
         made = None if self._loaders is None else self._loaders.take(self.maker, indices, epoch)

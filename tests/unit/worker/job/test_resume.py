@@ -24,5 +24,5 @@ def test_answers_on_disk_are_known_by_the_list_of_their_digests(
 
 
 def test_answers_in_memory_are_known_by_themselves() -> None:
-    split = Split(["a", "b"], torch.zeros(2), answers=["c", None])
-    assert b"".join(resume._answers(split)) == b"(2, ['c', None])"
+    split = Split(["a", "b"], torch.zeros(2), answers=["c", "it's"])
+    assert b"".join(resume._answers(split)) == b"(2, ['c', \"it's\"])"

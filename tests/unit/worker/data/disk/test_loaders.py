@@ -28,6 +28,10 @@ class Ramp:
 BATCHES = [(torch.arange(start, start + 4), 1) for start in range(0, 40, 4)]
 
 
+def of(maker: Ramp, batches: list[tuple[Tensor, int]]) -> list[tuple[Ramp, Tensor, int]]:
+    return [(maker, indices, epoch) for indices, epoch in batches]
+
+
 @pytest.fixture
 def loaders() -> Iterator[Loaders]:
     found = Loaders(2)
@@ -37,7 +41,7 @@ def loaders() -> Iterator[Loaders]:
 
 def test_batches_come_as_they_were_announced_and_others_do_not(loaders: Loaders) -> None:
     ramp = Ramp()
-    loaders.announce(ramp, BATCHES)
+    loaders.announce(of(ramp, BATCHES))
     for indices, epoch in BATCHES[:3]:
         made = loaders.take(ramp, indices, epoch)
         assert made is not None
@@ -47,13 +51,13 @@ def test_batches_come_as_they_were_announced_and_others_do_not(loaders: Loaders)
     assert loaders.take(ramp, BATCHES[4][0], 2) is None
     assert loaders.take(ramp, *BATCHES[4]) is not None, "what nobody asked for is passed over"
     assert loaders.take(ramp, *BATCHES[4]) is not None, "a second pass over a batch has it again"
-    loaders.announce(ramp, BATCHES[:1])
+    loaders.announce(of(ramp, BATCHES[:1]))
     assert loaders.take(ramp, *BATCHES[0]) is not None
 
 
 def test_a_batch_is_made_again_where_its_loader_is_killed(loaders: Loaders, caplog: pytest.LogCaptureFixture) -> None:
     ramp = Ramp(width=5)
-    loaders.announce(ramp, BATCHES)
+    loaders.announce(of(ramp, BATCHES))
     for number, (indices, epoch) in enumerate(BATCHES):
         if number in (0, 5):
             os.kill(loaders.pids[number % 2], signal.SIGKILL)
@@ -65,10 +69,20 @@ def test_a_batch_is_made_again_where_its_loader_is_killed(loaders: Loaders, capl
 
 def test_what_a_loader_cannot_make_is_left_to_the_trainer(loaders: Loaders) -> None:
     ramp = Ramp(refused=5)
-    loaders.announce(ramp, BATCHES[:3])
+    loaders.announce(of(ramp, BATCHES[:3]))
     assert loaders.take(ramp, *BATCHES[0]) is not None
     assert loaders.take(ramp, *BATCHES[1]) is None
     assert loaders.take(ramp, *BATCHES[2]) is not None
+
+
+def test_what_two_networks_ask_for_is_made_once_where_it_is_the_same(loaders: Loaders) -> None:
+    wide, same, narrow = Ramp(width=9), Ramp(width=9), Ramp(width=2)
+    loaders.announce([(maker, *batch) for batch in BATCHES for maker in (wide, same, narrow)])
+    for batch in BATCHES:
+        made, again, other = (loaders.take(maker, *batch) for maker in (wide, same, narrow))
+        assert made is again is not None
+        assert other is not None
+        assert torch.equal(_first(other), _first(narrow(*batch)))
 
 
 def _first(made: Made) -> Tensor:
