@@ -35,7 +35,7 @@ DIGITS: dict[str, Any] = {
 SHORT = DIGITS | {"training": {"max_steps": 20, "batch_size": 32}}
 LONG = DIGITS | {"training": {"max_steps": 1_000_000, "batch_size": 32, "checkpoint_steps": 200}}
 """Trains until it is stopped."""
-RESUMABLE = DIGITS | {"training": {"max_steps": 1500, "batch_size": 32, "checkpoint_steps": 100}}
+RESUMABLE = DIGITS | {"training": {"max_steps": 1000, "batch_size": 32, "checkpoint_steps": 100}}
 """Trains for some seconds."""
 
 
@@ -58,6 +58,7 @@ class Site:
         self.ada = Client(connection.url, connection.api_key)
         """The admin."""
         self._num_tests, self._members = 0, ExitStack()
+        self._still: list[psutil.Process] = []
         self.newcomers()
 
     def newcomers(self) -> None:
@@ -89,13 +90,21 @@ class Site:
         """Runs a job that holds its devices until it is stopped."""
         others = self.trainers()
         job = self.run(client, LONG, **resources)
-        self.step_back(trainer for trainer in self.trainers() if trainer not in others)
+        self.stand_still(trainer for trainer in self.trainers() if trainer not in others)
         return job
 
-    def step_back(self, trainers: Iterable[psutil.Process]) -> None:
-        """Has them leave the cores to whatever else runs here: nobody waits for what they train."""
+    def stand_still(self, trainers: Iterable[psutil.Process]) -> None:
+        """Has them leave the cores to whatever else runs here: nobody waits for what they train. They go on to be stopped."""
         for trainer in trainers:
-            trainer.nice(19)
+            trainer.suspend()
+            self._still.append(trainer)
+
+    def cancel(self, client: Client, job_id: str) -> None:
+        """Cancels a job, be it one that is held."""
+        client.cancel(job_id, keep="none")
+        while self._still:
+            with suppress(psutil.NoSuchProcess):
+                self._still.pop().resume()
 
     def until_trains(self, job_id: str, *, steps: int = 1) -> Job:
         def training() -> Job | None:
@@ -157,7 +166,7 @@ class Site:
         for status in ("waiting", "paused", "queued", "running"):
             for job in list(self.ada.jobs(status=status)):
                 with suppress(Conflict):  # it has just ended
-                    self.ada.cancel(job.id, keep="none")
+                    self.cancel(self.ada, job.id)
         until(lambda: not list(self.ada.jobs(status="running")))
         for worker_id in self.workers:
             self.ada.undrain(worker_id)

@@ -9,9 +9,7 @@ HALF_MINUTE = {"max_runtime_seconds": 30}
 
 
 def test_jobs_share_the_devices_of_a_host_and_what_finds_none_is_told_who_has_them(site: Site) -> None:
-    jobs = [site.ben.submit(LONG | {"resources": {"cpu_slots": slots}}) for slots in (2, 2, 1, 1)]
-    running = [site.until_trains(job.id) for job in jobs]
-    site.step_back(site.trainers())
+    running = [site.hold(site.ben, cpu_slots=slots) for slots in (2, 2, 1, 1)]
     held = {worker_id: site.held(worker_id) for worker_id in site.workers}
     for job in running:
         assert job.worker is not None
@@ -28,7 +26,7 @@ def test_jobs_share_the_devices_of_a_host_and_what_finds_none_is_told_who_has_th
     assert site.until_waits(later.id, "jobs_ahead").blocker.job_ids == [late.id]
     assert [job.id for job in site.eva.queue().waiting] == [late.id, later.id]
 
-    site.ben.cancel(jobs[-1].id, keep="none")
+    site.cancel(site.ben, running[-1].id)
     assert site.eva.wait(late.id, timeout_seconds=90).status == "succeeded"
 
 
@@ -75,7 +73,7 @@ def test_a_host_is_kept_for_a_job_that_needs_all_of_it_and_only_what_ends_before
     assert site.ben.job(short.id).worker == kept
     assert site.until_waits(large.id, "devices").blocker.worker == kept
 
-    site.ben.cancel(holder.id, keep="none")
+    site.cancel(site.ben, holder.id)
     assert site.until_trains(large.id).worker == kept
     assert site.until_waits(endless.id, "devices").position == 1
 

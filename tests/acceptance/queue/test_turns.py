@@ -65,7 +65,7 @@ def test_a_job_of_high_priority_stops_a_low_one_which_ends_later_as_if_nothing_h
     high = site.ada.submit(LONG | {"priority": "high", "resources": {"cpu_slots": SLOTS}})
     stopped = site.until_status(low.id, "queued")
     assert site.until_trains(high.id).worker == low.worker
-    site.step_back(site.trainers(low.worker))
+    site.stand_still(site.trainers(low.worker))
     assert site.until_event(low.id, "job.stop_requested", stop="preempt")["by"] == high.id
     assert stopped.attempt == 1
     ended = site.ben.wait(low.id, timeout_seconds=90)
@@ -102,7 +102,7 @@ def test_a_job_waits_for_the_one_that_it_depends_on_and_for_the_one_that_trains_
     assert before is not None
     assert began > before
 
-    site.ben.cancel(teacher.id, keep="none")
+    site.cancel(site.ben, teacher.id)
     for job in (after, taught):
         failed = site.eva.wait(job.id, timeout_seconds=90)
         assert failed.status == "failed"
@@ -119,5 +119,5 @@ def test_jobs_over_their_owners_limit_wait_for_one_of_the_owners_own(site: Site)
     told = site.until_waits(waiting.id, "user_limit")
     assert "1 run or start now, and 1 may" in told.waiting_for
     assert site.eva.wait(site.eva.submit(SHORT).id, timeout_seconds=90).status == "succeeded"
-    site.ben.cancel(running.id, keep="none")
+    site.cancel(site.ben, running.id)
     assert site.ben.wait(waiting.id, timeout_seconds=90).status == "succeeded"
