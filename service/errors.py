@@ -14,6 +14,7 @@
      ├── CircularDependency   422 circular_dependency   jobs that would depend on each other
      ├── QueueLimitReached    429 queue_limit_reached   the user's limit on waiting jobs
      ├── UploadLimitReached   429 upload_limit_reached  the limit on uploads that a user has not finished
+     ├── PreviewLimitReached  429 preview_limit_reached the limit on previews that a user waits for
      ├── RequestInFlight      409 request_in_flight     a request with the same Idempotency-Key is in progress
      ├── IdempotencyMismatch  422 idempotency_mismatch
      ├── PreconditionFailed   412 precondition_failed
@@ -22,6 +23,7 @@
      ├── RangeNotSatisfiable  416 range_not_satisfiable
      ├── TooManyRequests      429 too_many_requests
      └── Unavailable          503 unavailable           the database or Redis is unavailable
+          └── NoWorker        503 no_worker             no worker of the pool lives
 
 The failure of a job is not raised but recorded, as a :class:`JobFailure` with a code of ``FAILURE_CODES``.
 """
@@ -123,6 +125,10 @@ class UploadLimitReached(StillhouseError):
     code, status = "upload_limit_reached", 429
 
 
+class PreviewLimitReached(StillhouseError):
+    code, status, retryable = "preview_limit_reached", 429, True
+
+
 class RequestInFlight(StillhouseError):
     code, status, retryable = "request_in_flight", 409, True
 
@@ -153,6 +159,10 @@ class TooManyRequests(StillhouseError):
 
 class Unavailable(StillhouseError):
     code, status, retryable = "unavailable", 503, True
+
+
+class NoWorker(Unavailable):
+    code = "no_worker"
 
 
 FAILURE_CODES: dict[str, str] = {

@@ -15,14 +15,15 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy.orm import Session
 
-from service import jobs
+from service import jobs, previews
 from service.capacity import resource_faults
 from service.database import Database
-from service.errors import FieldError, InvalidFile, InvalidSpec
+from service.errors import FieldError, InvalidFile, InvalidSpec, NoWorker
 from service.file_roots import allowed_file, allowed_folder
 from service.formats import inspect_source
 from service.lifecycle import Status
 from service.model_folder import inspect_folder
+from service.scheduling.snapshot import live_workers
 from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
@@ -33,7 +34,7 @@ from service.spec.fit import TeacherInfo, check_fit
 from service.spec.source import TEACHER_PART, is_given, split_network, split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
-from service.tables import Job, Model
+from service.tables import Job, Model, Preview
 
 _DATASET, _TRANSFER = "/dataset/source", "/dataset/transfer"
 
@@ -113,6 +114,27 @@ def check(database: Database, settings: Settings, caller: Caller, document: Any)
 
     checked = _run(database, look)
     return checked.spec, checked.warnings
+
+
+def ask_preview(
+    database: Database, settings: Settings, caller: Caller, document: Any, *, num_samples: int
+) -> tuple[Preview, list[WarningMessage]]:
+    """Has a worker make a preview of a spec that could be submitted now; returns its row, and what a job would warn of.
+
+    Raises:
+        InvalidSpec, Forbidden: as ``submit`` does.
+        NoWorker: no worker lives that could make it.
+        PreviewLimitReached: the caller waits for as many as permitted.
+    """
+
+    def store(session: Session, files: _Files) -> tuple[Preview, list[WarningMessage]]:
+        checked = _check(session, settings, caller, document, files)
+        pool = checked.spec.resources.pool
+        if all(worker.draining for worker in live_workers(session, lease_seconds=settings.lease_seconds, pool=pool)):
+            raise NoWorker(f"no worker of pool {pool!r} lives, and workers alone read data as jobs do", retry_after_seconds=60)
+        return previews.ask(session, checked.spec, owner_id=caller.user_id, num_samples=num_samples), checked.warnings
+
+    return _run(database, store)
 
 
 def _run(database: Database, work: Callable[[Session, _Files], T]) -> T:

@@ -503,6 +503,32 @@ class ModelUploadPart(Table):
     path: Mapped[str]
 
 
+class Preview(Table):
+    """Some samples of a spec as its networks read them: asked for by a user, made by a worker, kept for a day."""
+
+    __tablename__ = "previews"
+    __table_args__ = (
+        Index("ix_previews_unmade", "pool", "id", postgresql_where=text("finished_at IS NULL")),
+        Index("ix_previews_unmade_owner", "owner_id", postgresql_where=text("finished_at IS NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    pool: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    num_samples: Mapped[int]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    """How often a worker has begun to make it."""
+    lease_expires_at: Mapped[datetime | None]
+    """None while no worker makes it."""
+    result: Mapped[dict[str, Any] | None]
+    """:class:`service.spec.preview.Preview` as JSON."""
+    error: Mapped[dict[str, Any] | None]
+    """:class:`service.errors.JobFailure` as JSON; None for one that was made."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    finished_at: Mapped[datetime | None]
+
+
 class UserSecret(Table):
     """A secret of a user, encrypted."""
 

@@ -17,7 +17,7 @@ from service.api.middleware import BodyLimit, HeadAsGet, PlainAddresses, RateLim
 from service.api.readiness import PartChecks
 from service.api.reads import Reads
 from service.api.responses.jobs import job_answer
-from service.api.routes import catalogue, datasets, health, jobs, model_uploads, models, queue, records, team
+from service.api.routes import catalogue, datasets, health, jobs, model_uploads, models, previews, queue, records, team
 from service.api.store_calls import StoreCalls
 from service.api.waiting import Watches
 from service.broker import Broker
@@ -31,7 +31,7 @@ from service.settings import Settings
 from service.store_identity import look_for, store_of
 from service.sweeper import Sweeper
 
-_ROUTERS = (health, jobs, records, datasets, models, model_uploads, catalogue, queue, team)
+_ROUTERS = (health, jobs, previews, records, datasets, models, model_uploads, catalogue, queue, team)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -549,6 +549,27 @@ EXAMPLES: dict[str, Any] = {
     "NewKey": _KEY | {"key": "sh_…"},
     "NewUser": {"name": "ada"},
     "Problem": _PROBLEM,
+    "PreviewView": {
+        "id": "preview_01k5zq3v7m8n9p0q1r2s3t4v5w",
+        "object": "preview",
+        "status": "succeeded",
+        "samples": {
+            "student": [
+                {
+                    "place": "split 'train', row 0",
+                    "labels": {"label": "3"},
+                    "weight": None,
+                    "mixed_with": None,
+                    "share": None,
+                    "read": {"kind": "image", "shape": [1, 8, 8], "lowest": -1.0, "highest": 2.2, "thumbnail": None},
+                }
+            ]
+        },
+        "warnings": [],
+        "error": None,
+        "created_at": _MORNING,
+        "finished_at": _STARTED,
+    },
     "QueueView": {"object": "queue", "waiting": [_WAITING], "num_waiting": 1, "running": [_RUNNING]},
     "Readiness": {"status": "ready", "checks": {"database": {"ok": True, "detail": "is at migration 0007"}}},
     "Report": REPORT,

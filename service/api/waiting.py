@@ -100,7 +100,8 @@ class Watches:
         self._work = asyncio.Event()
         self._executor = ThreadPoolExecutor(_MAX_READERS, thread_name_prefix="watches")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closing = False
+        self.is_closing = False
+        """Whether this process ends: nobody waits any longer."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Watches"]:
@@ -118,7 +119,7 @@ class Watches:
 
     def end_all(self) -> None:
         """Ends every stream and long poll when the process shuts down, so that none delays it."""
-        self._is_closing = True
+        self.is_closing = True
         waiting = [each for requests in self._waiting_by_key.values() for each in requests]
         for each in waiting:
             if isinstance(each, _Poll):
@@ -201,7 +202,7 @@ class Watches:
             raise _revoked()
         requests = self._waiting_by_key[key_id]
         requests.add(request)
-        if self._is_closing:
+        if self.is_closing:
             self.end_all()
         try:
             yield

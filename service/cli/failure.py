@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from service.client import ApiError, ClientError, Unreachable, WaitTimeout
+from service.client import ApiError, ClientError, PreviewFailed, Unreachable, WaitTimeout
 from service.connection import NoConnection
 from service.errors import InvalidSpec as InvalidSpecFile
 
@@ -46,6 +46,9 @@ def explain(error: Exception, console: Console) -> int:
         case Unreachable() | NoConnection():
             _print(str(error), console)
             return SERVICE_AWAY
+        case PreviewFailed(failure=failure):
+            _print(f"{error}\n  {failure.hint}" if failure.hint else str(error), console)
+            return JOB_FAILED
         case WaitTimeout():
             _print(str(error), console)
             return JOB_FAILED

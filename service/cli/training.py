@@ -1,4 +1,4 @@
-"""``stillhouse train`` and ``stillhouse preview``: a spec on this machine, without a service."""
+"""``stillhouse train``: a spec on this machine, without a service; and ``stillhouse preview``: what its networks read."""
 
 import json
 import shlex
@@ -16,9 +16,10 @@ from service.cli.specs import open_spec
 from service.cli.student import how_to_load
 from service.cli.tables import print_json
 from service.cli.terminal import err, out
+from service.client import Client
 from service.settings import Settings
-from service.spec import parse_spec
-from service.spec.preview import MOST_SAMPLES, USUAL_SAMPLES
+from service.spec import JobSpec, parse_spec
+from service.spec.preview import MOST_SAMPLES, USUAL_SAMPLES, Preview
 from service.spec.report import Report
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
+    """Adds the commands."""
     app.command(rich_help_panel="On this machine")(train)
-    app.command(rich_help_panel="On this machine")(preview)
+    app.command(rich_help_panel="Jobs")(preview)
 
 
 def train(
@@ -84,20 +85,32 @@ def preview(
     samples: Annotated[
         int, typer.Option("--samples", "-n", min=1, max=MOST_SAMPLES, help="How many, of the training split.")
     ] = USUAL_SAMPLES,
+    offline: Annotated[bool, typer.Option(help="Read them on this machine, without a service.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show some samples as each network of a spec reads them, on this machine: tokens and which count, images, sound.
+    """Show some samples as each network of a spec reads them: tokens and which count, images, sound. Nothing is trained.
 
-    Nothing is trained, and nothing is left behind.
+    A worker of the service reads them, or with --offline this machine; nothing is left behind.
     """
-    with open_spec(spec) as document:
-        job = parse_spec(document)
+    with open_spec(spec, as_json=as_json) as document:
+        if offline:
+            found = _preview_here(parse_spec(document), samples)
+        else:
+            with Client() as client, err.status("a worker reads the data"):
+                found = client.preview(document, samples=samples)
+    if as_json:
+        print_json(found)
+    else:
+        show_preview(found)
+
+
+def _preview_here(job: JobSpec, samples: int) -> Preview:
     with ProgressView(err) as view:
         view.status("loading torch and transformers")
         try:
             from worker import standalone  # needs libraries that the other commands do without
 
-            found = standalone.preview(
+            return standalone.preview(
                 job,
                 samples,
                 on_event=lambda event: show_event(view, event),
@@ -108,10 +121,6 @@ def preview(
             raise missing_extra(error, "worker") from error
         except standalone.TrainingFailed as error:
             raise _failed(error.failed) from error
-    if as_json:
-        print_json(found)
-    else:
-        show_preview(found)
 
 
 def _failed(failed: "Failed") -> CommandFailed:

@@ -15,6 +15,7 @@ The client needs only httpx and pydantic: importing it loads neither the service
      ├── Unreachable          no service answers at the address
      ├── WaitTimeout          the job did not end in time (also a TimeoutError)
      ├── CorruptDownload      the SHA-256 differs from the recorded one
+     ├── PreviewFailed        no preview can be made of the spec; ``failure`` says why
      └── ApiError             the service returned a problem (RFC 9457)
           ├── InvalidSpec     ``faults`` lists every error of the spec
           ├── Unauthenticated
@@ -39,6 +40,7 @@ from service.client.errors import (
     InvalidSpec,
     NotFound,
     PreconditionFailed,
+    PreviewFailed,
     QueueLimitReached,
     ServiceUnavailable,
     TooLarge,
@@ -97,6 +99,7 @@ __all__ = [
     "NewKey",
     "NotFound",
     "PreconditionFailed",
+    "PreviewFailed",
     "Queue",
     "QueueLimitReached",
     "RunningJob",

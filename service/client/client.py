@@ -14,15 +14,17 @@ from pydantic import BaseModel
 
 from service.client.address import address
 from service.client.download import OnBytes, chosen, fetch
-from service.client.errors import ApiError, Unreachable, WaitTimeout
+from service.client.errors import ApiError, PreviewFailed, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_lines, read_messages
 from service.client.folder_upload import OnSent, upload_folder
 from service.client.queue import Explanation, Queue, Usage, User, Worker
 from service.client.resources import Artifact, CheckedSpec, Dataset, Event, Job, Key, Me, MetricSeries, Model, NewKey
 from service.client.transport import Transport
 from service.connection import find_connection
+from service.errors import JobFailure
 from service.spec import JobSpec
 from service.spec.parse import read_document
+from service.spec.preview import USUAL_SAMPLES, Preview
 from service.spec.report import Report
 
 Spec = JobSpec | Mapping[str, Any] | Path
@@ -75,6 +77,25 @@ class Client:
         answer = self._transport.request("POST", "/v1/jobs", repeatable=True, **options)
         warnings = json.loads(answer.headers.get("Stillhouse-Warnings", "[]"))
         return CheckedSpec.model_validate({"spec": answer.json(), "warnings": warnings})
+
+    def preview(self, spec: Spec, *, samples: int = USUAL_SAMPLES) -> Preview:
+        """Returns some samples of the training split as the spec's networks will read them, which a worker makes.
+
+        Raises:
+            InvalidSpec: the spec cannot be submitted.
+            PreviewFailed: the data, or a network, cannot be read.
+            ServiceUnavailable: no worker lives.
+        """
+        wait = {"Prefer": f"wait={_LONG_POLL_SECONDS}"}
+        options: dict[str, Any] = {"headers": wait, "read_timeout_seconds": _LONG_POLL_SECONDS + self._transport.timeout_seconds}
+        made = self._transport.request(
+            "POST", "/v1/jobs/preview", repeatable=False, json=_document(spec), params={"samples": samples}, **options
+        ).json()
+        while made["finished_at"] is None:
+            made = self._transport.request("GET", address("previews", made["id"]), repeatable=True, **options).json()
+        if made["error"] is not None:
+            raise PreviewFailed(JobFailure.model_validate(made["error"]))
+        return Preview.model_validate({"samples": made["samples"], "warnings": made["warnings"]}, extra="ignore")
 
     def job(self, job_id: str) -> Job:
         """Returns one job in its current state."""

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from service.errors import FieldError
+from service.errors import FieldError, JobFailure
 
 
 class ClientError(Exception):
@@ -22,6 +22,15 @@ class Unreachable(ClientError):
 
 class WaitTimeout(ClientError, TimeoutError):
     """The job did not end in time; it continues."""
+
+
+class PreviewFailed(ClientError):
+    """No preview can be made of the spec; ``failure`` says why, as a job's check would."""
+
+    def __init__(self, failure: JobFailure) -> None:
+        place = failure.details.get("pointer")
+        super().__init__(f"{failure.code}{f' at {place}' if place else ''}: {failure.message}")
+        self.failure = failure
 
 
 class CorruptDownload(ClientError):

@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service import clock
+from service import clock, previews
 from service.jobs import expire_leases, extend_leases, transitions
 from service.lifecycle import Outcome, Priority, Status
 from service.preflight import expire_checks, unchecked_pools
@@ -40,6 +40,7 @@ def sweep(session: Session, *, lease_seconds: float) -> bool:
         return False
     # In the lock order of a claim: rows of jobs first, their owners' usage last.
     expire_checks(session)
+    previews.expire(session)
     age(session)
     _release_reservations(session, lease_seconds=lease_seconds)
     expire_leases(session)
@@ -113,9 +114,9 @@ def pools_with_reservations(session: Session) -> list[str]:
 
 
 def wakes_due(session: Session, *, lease_seconds: float) -> dict[str, int]:
-    """Number of useful wake-ups by pool: one for each free device that a queued job could take, one for checks."""
+    """Number of useful wake-ups by pool: one for each free device that a queued job could take, one for checks and previews."""
     queued = queued_by_pool(session, most=_COUNTED)
-    unchecked = unchecked_pools(session)
+    unchecked = {*unchecked_pools(session), *previews.unmade_pools(session)}
     if not queued and not unchecked:
         return {}
     devices = func.sum(func.jsonb_array_length(Worker.devices))

@@ -16,6 +16,7 @@ class ReadToken(StrictModel):
     """One token of a text."""
 
     id: int
+    """Its number in the vocabulary."""
     text: str
     """What stands for it in the text, a special token by its name."""
     counts: bool
@@ -28,13 +29,16 @@ class ReadText(StrictModel):
     """A text, or texts that share a row, without padding."""
 
     kind: Literal["text"] = "text"
+    """What it is."""
     tokens: list[ReadToken]
+    """In their order."""
 
 
 class ReadImage(StrictModel):
     """An image."""
 
     kind: Literal["image"] = "image"
+    """What it is."""
     shape: list[int]
     """Channels, height and width of what the network reads."""
     lowest: float
@@ -49,6 +53,7 @@ class ReadSound(StrictModel):
     """A clip."""
 
     kind: Literal["sound"] = "sound"
+    """What it is."""
     rate: int
     """Samples per second."""
     seconds: float
@@ -74,6 +79,7 @@ class PreviewedSample(StrictModel):
     share: float | None = None
     """Of the sample itself, where it is mixed."""
     read: Read
+    """What the network reads of it."""
 
 
 class Preview(StrictModel):

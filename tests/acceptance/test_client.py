@@ -67,6 +67,8 @@ def test_a_cancelled_job_ends_so(client: Client, spec: Spec) -> None:
 def test_a_spec_is_validated_with_nothing_stored(client: Client, spec: Spec) -> None:
     complete = client.validate({**spec, "name": "never stored"})
     assert complete["method"]["temperature"] == 4.0
+    previewed = client.preview({**spec, "name": "never stored"}, samples=2)
+    assert [sample.place for sample in previewed.samples["student"]] == [sample.place for sample in previewed.samples["teacher"]]
     assert "never stored" not in [job.name for job in client.jobs()]
     with pytest.raises(InvalidSpec) as refused:
         client.validate({**spec, "method": {"name": "soft-targets", "temperature": 0}, "epochs": 3})

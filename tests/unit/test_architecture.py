@@ -36,6 +36,7 @@ SERVICE_LAYERS: Layers = {
     "which job starts, on which devices, and why another waits": {"scheduling"},
     "one resource each, over its tables": {
         "preflight",
+        "previews",
         "team",
         "workers",
         "updates",

@@ -25,7 +25,7 @@ from service.secrets import SecretUnreadable
 from service.settings import Settings
 from service.spec import JobSpec
 from service.spec.source import NetworkSource, is_given, split_hub, split_network, split_source
-from service.tables import Job, Model
+from service.tables import Model
 from worker.host.access import Access
 from worker.host.data_inputs import DataFetcher, on_this_host
 from worker.sources.cache import NetworkCache
@@ -239,14 +239,14 @@ class InputFetcher:
         return self._held.enter_context(self._cache.hold(key, fetch, num_bytes=num_bytes, on_wait=self._on_poll))
 
 
-def hub_token(access: Access, job: Job, settings: Settings) -> str | None:
-    """The token that the owner of a job has for the Hub, decrypted; None for that of this host, if it has one.
+def hub_token(access: Access, owner_id: str, settings: Settings) -> str | None:
+    """The token that a user, a job's owner, has for the Hub, decrypted; None for that of this host, if it has one.
 
     Raises:
         SecretUnreadable: the key of this host is another one.
     """
     key = settings.secret_key.get_secret_value()
-    return access.in_database(lambda session: secrets.read(session, job.owner_id, secrets.HUB_TOKEN, key=key))
+    return access.in_database(lambda session: secrets.read(session, owner_id, secrets.HUB_TOKEN, key=key))
 
 
 def _in(snapshot: Snapshot) -> tuple[Path, str]:

@@ -35,6 +35,7 @@ from service.workers import Drain
 from worker.host.devices import DeviceLedger, host_memory_gib, parse_devices
 from worker.host.executor import LocalExecutor
 from worker.host.fork_server import warm_up
+from worker.host.miniature import MiniatureRunner
 from worker.host.preflight import Checker
 from worker.host.scratch import scratch_folder
 from worker.host.supervisor import Supervisor
@@ -73,14 +74,20 @@ class Host:
         self._scratch = scratch
         self._executor = LocalExecutor(socket.gethostname(), num_spares=_NUM_SPARES, scratch=scratch)
         self._executor.prepare()
-        self._checker = Checker(
-            worker_id,
-            pool,
+        runner = MiniatureRunner(
             executor=self._executor,
             database=self.database,
             store=self.store,
             settings=config,
             scratch=scratch,
+            leaving=lambda: self.draining,
+        )
+        self._checker = Checker(
+            worker_id,
+            pool,
+            runner=runner,
+            database=self.database,
+            settings=config,
             leaving=lambda: self.draining,
             passed=self._wake_all,
         )
@@ -134,7 +141,7 @@ class Host:
             self.wake()
 
     def work(self) -> None:
-        """Runs pending checks; then claims and runs jobs, one after the other, until none fits."""
+        """Runs pending previews and checks; then claims and runs jobs, one after the other, until none fits."""
         self._checker.work()
         while not self.draining and (claim := self._claim()) is not None:
             try:

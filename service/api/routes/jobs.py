@@ -69,7 +69,7 @@ IdempotencyKey = Annotated[
 ]
 _MAX_LABELS = 8
 """Each is a join of its own in the database."""
-_SPEC_BODY = {
+SPEC_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -98,7 +98,7 @@ _MAY_BE = {
     "",
     status_code=201,
     response_model=JobView,
-    openapi_extra=_SPEC_BODY,
+    openapi_extra=SPEC_BODY,
     responses={
         200: {
             "description": "A repeat of an earlier request: the first job. Of a dry run: the normalised spec.",

@@ -38,6 +38,8 @@ ROUTES: list[tuple[str, str, int, dict[str, Any]]] = [
     ("PATCH", "/v1/users/user_x", ADMIN, {"json": {}}),
     ("POST", "/v1/jobs", MEMBER, {"json": spec()}),
     ("POST", "/v1/jobs?dry_run=true", MEMBER, {"json": spec()}),
+    ("POST", "/v1/jobs/preview", MEMBER, {"json": {}}),
+    ("GET", "/v1/previews/preview_x", VIEWER, {}),
     ("PATCH", "/v1/jobs/{job}", MEMBER, {"json": {}}),
     ("POST", "/v1/jobs/{job}/pause", MEMBER, {}),
     ("POST", "/v1/jobs/{job}/resume", MEMBER, {}),
@@ -73,7 +75,7 @@ def test_the_matrix_covers_every_route(admin: httpx.Client) -> None:
 
     def shape(path: str) -> tuple[str, ...]:
         parts = path.split("/")
-        if len(parts) > 3 and parts[2] in {"jobs", "datasets", "models", "model-uploads", "keys", "users", "workers"}:
+        if len(parts) > 3 and parts[2] in {"jobs", "previews", "datasets", "models", "model-uploads", "keys", "users", "workers"}:
             parts[3] = "*"
         if len(parts) > 5:
             parts[5:] = ["*"]

@@ -25,6 +25,7 @@ from tests.integration.worker.conftest import until
 from tests.trainers import open_files
 from worker.host.executor import LocalExecutor
 from worker.host.fork_server import warm_up
+from worker.host.miniature import MiniatureRunner
 from worker.host.preflight import Checker
 
 LONG: dict[str, Any] = {
@@ -53,11 +54,13 @@ class Bench:
     leaving: threading.Event = field(default_factory=threading.Event)
 
     def checker(self, **settings: Any) -> Checker:
+        chosen, database, leaving = self.settings.model_copy(update=settings), self.team.database, self.leaving.is_set
+        runner = MiniatureRunner(
+            executor=LocalExecutor(), database=database, store=self.store, settings=chosen, scratch=self.scratch, leaving=leaving
+        )
         return Checker(
-            "worker_1", "default", executor=LocalExecutor(), database=self.team.database, store=self.store,
-            settings=self.settings.model_copy(update=settings), scratch=self.scratch,
-            leaving=self.leaving.is_set, passed=self.passed.append,
-        )  # fmt: skip
+            "worker_1", "default", runner=runner, database=database, settings=chosen, leaving=leaving, passed=self.passed.append
+        )
 
     def check(self, **changes: Any) -> Job:
         """A job after one round of checks."""
