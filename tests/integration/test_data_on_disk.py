@@ -45,6 +45,19 @@ def test_the_student_is_the_same_from_memory_and_from_shards(kind: str, tmp_path
     assert [each for each in warned[1] if each not in warned[0]] == []
 
 
+def test_a_teachers_outputs_of_words_that_do_not_fit_into_memory_stay_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = shards_of("words", tmp_path)
+    monkeypatch.setattr("worker.job.teacher_outputs.PRECOMPUTE_BYTES", 4 * 63 * 3)  # of a class each row, not each word
+    for read in ("memory", "shards"):
+        recorder = train(job("words", read=read), shards, tmp_path / read)
+        assert isinstance(recorder.events[-1], Finished), recorder.events[-1]
+    assert student(tmp_path / "shards") == student(tmp_path / "memory")
+    assert list((tmp_path / "shards" / "teacher_outputs").iterdir())
+    assert not (tmp_path / "memory" / "teacher_outputs").exists()
+
+
 def without_times(card: dict[str, Any]) -> dict[str, Any]:
     timed = [name for name in card if "latency" in name]
     return card | dict.fromkeys([*timed, "training"])

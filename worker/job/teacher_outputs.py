@@ -62,7 +62,8 @@ class TeacherOutputProvider:
 
     def _are_on_disk(self, samples: Samples, mapping: LayerMapping) -> bool:
         """Whether outputs on samples that are on disk are too large to be held in memory."""
-        values = self.networks.data.targets.width + sum(shape.numel() for shape in mapping.teacher_shapes.values())
+        parts = 1 if samples.labels.dim() == 1 or samples.labels.is_floating_point() else samples.labels.shape[1]
+        values = parts * self.networks.data.targets.width + sum(shape.numel() for shape in mapping.teacher_shapes.values())
         return self.networks.data.read.source == "shards" and 4 * len(samples) * values > PRECOMPUTE_BYTES
 
     def _precomputed(self, teachers: Teachers, samples: Samples, mapping: LayerMapping, *, role: Role) -> PrecomputedOutputs:
