@@ -6,7 +6,7 @@ Torch is not used; the worker, which builds the network, makes the final check. 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.errors import InvalidFile
 from service.gguf_header import SUFFIX, find_gguf, read_gguf_header
 from service.spec.architectures import Architecture
+from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL, ProblemType
 from service.spec.repeated_keys import repeated_in_json
 from service.spec.tasks import TASKS, InputKind, TaskName, first_task
 from service.spec.transformers_fit import classifier_tasks, classifiers, config_fields, task_of_config
@@ -68,6 +69,8 @@ class FolderInfo:
     """The names of its outputs; empty for a causal language model, an encoder of embeddings, and a body without a head."""
     input_shape: list[int]
     """[channels, height, width] of its images; [1, frames, mel bands] of spectrograms; empty for texts and waveforms."""
+    problem_type: ProblemType | None = None
+    """What its outputs mean; None of one without classes, and of several targets."""
 
 
 def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
@@ -91,7 +94,7 @@ def inspect_folder(folder: Path, files: Sequence[Path]) -> FolderInfo:
     info = _own(folder, config, names) if config.get("model_type") == OWN_MODEL_TYPE else _transformers(folder, config, names)
     for shard in _shards(folder, names):
         read_header(folder / shard, filename=shard)
-    return info
+    return replace(info, problem_type=_problem_type(folder, config, names)) if info.classes else info
 
 
 def refuse_unsafe(files: Sequence[Path]) -> Path | None:
@@ -212,6 +215,26 @@ def _transformers(folder: Path, config: dict[str, Any], names: set[str]) -> Fold
     channels = config.get("num_channels", 3)
     height, width = _image_size(_object(folder / _PREPROCESSOR), config)
     return FolderInfo(task=task, classes=classes, input_shape=_checked_shape(channels, height, width))
+
+
+def _problem_type(folder: Path, config: dict[str, Any], names: set[str]) -> ProblemType | None:
+    """By the library's rules where there is no file of labels, which has the last word."""
+    if _LABELS in names:
+        match _read(folder / _LABELS):
+            case list():
+                return ONE_LABEL
+            case dict() as of_targets if len(of_targets) == 1:
+                (found,) = of_targets.values()
+                return NUMBERS if found is None else MULTI_LABEL if isinstance(found, dict) else ONE_LABEL
+            case _:
+                return None
+    match config.get("problem_type"):
+        case "multi_label_classification":
+            return MULTI_LABEL
+        case "regression":
+            return NUMBERS
+        case _:
+            return NUMBERS if len(config.get("id2label") or ()) == 1 else ONE_LABEL
 
 
 def _has_head(config: dict[str, Any]) -> bool:

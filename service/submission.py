@@ -28,7 +28,7 @@ from service.security import Caller
 from service.settings import Settings
 from service.spec import JobSpec, parse_spec
 from service.spec.data import DatasetInfo, as_declared
-from service.spec.data_fit import chosen_splits, image_shape, output_names
+from service.spec.data_fit import chosen_splits, image_shape, output_names, problem_type
 from service.spec.effect import dataset_warnings, spec_warnings
 from service.spec.fit import TeacherInfo, check_fit
 from service.spec.source import TEACHER_PART, is_given, split_network, split_source
@@ -183,7 +183,9 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
         if plan is not None and info is not None:
             shape = None if _begins_with_another(plan, source) else image_shape(plan.dataset, info)
             names = output_names(plan.dataset, info)
-            teachers[source] = TeacherInfo(task=plan.task, classes=names, input_shape=shape)
+            teachers[source] = TeacherInfo(
+                task=plan.task, classes=names, input_shape=shape, problem_type=problem_type(plan.dataset, info)
+            )
     for pointer, source in _teacher_sources(spec):
         if split_source(source).kind == "file":
             folder = _read_outside(pointer, files, partial(_describe_folder, split_source(source).name, settings.file_roots))
@@ -329,7 +331,7 @@ def _describe_folder(name: str, roots: list[Path]) -> TeacherInfo:
     """Looks through the folder of a network that can teach. Raises InvalidFile."""
     folder = allowed_folder(name, roots)
     info = inspect_folder(folder, [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()])
-    return TeacherInfo(task=info.task, classes=info.classes, input_shape=None)
+    return TeacherInfo(task=info.task, classes=info.classes, input_shape=None, problem_type=info.problem_type)
 
 
 def _teacher_info(model: Model) -> TeacherInfo:

@@ -12,7 +12,7 @@ from service.model_facts import read_licence
 from service.spec.architectures import Architecture
 from service.spec.cards.network import DtypeCard, StartCard
 from service.spec.class_names import OutputMap, UnknownOutputs, map_outputs
-from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL
+from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL, OUTPUTS, ProblemType, how_to_agree
 from service.spec.report import BiasCard
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
@@ -192,21 +192,19 @@ def _check_kinds(theirs: Targets, ours: Targets, order: Sequence[int], *, source
     their_kinds, our_kinds = _problem_types(theirs), _problem_types(ours)
     for output, kind in zip(order, our_kinds, strict=True):
         if output >= 0 and their_kinds[output] != kind:
-            name, has = theirs.classes[output], _OUTPUTS[their_kinds[output]]
+            name, has = theirs.classes[output], OUTPUTS[their_kinds[output]]
             raise JobFault(
                 "invalid_spec",
-                f"The teacher {source} has {has} at its output {name!r}, the dataset {_OUTPUTS[kind]}.",
-                hint="Choose a teacher of the dataset's own kind. If it is of that kind, and its folder does not say so, write "
-                f'"problem_type": "{kind}" into its config.json and give it anew.',
+                f"The teacher {source} has {has} at its output {name!r}, the dataset {OUTPUTS[kind]}.",
+                hint=how_to_agree(kind),
             )
 
 
-_OUTPUTS = {NUMBERS: "a number", ONE_LABEL: "a class", MULTI_LABEL: "a class by itself, a yes or no through a sigmoid,"}
-
-
-def _problem_types(targets: Targets) -> list[str]:
+def _problem_types(targets: Targets) -> list[ProblemType]:
     """The library's word for what each output is."""
-    kinds = [NUMBERS if each.classes is None else MULTI_LABEL if each.is_multi_label else ONE_LABEL for each in targets]
+    kinds: list[ProblemType] = [
+        NUMBERS if each.classes is None else MULTI_LABEL if each.is_multi_label else ONE_LABEL for each in targets
+    ]
     return [kind for kind, target in zip(kinds, targets, strict=True) for _ in range(target.width)]
 
 

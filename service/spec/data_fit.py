@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from service.errors import FieldError
 from service.spec.data import WITH_CLASSES, DatasetInfo, DatasetSpec, Splits, why_not_named
+from service.spec.problem_type import MULTI_LABEL, NUMBERS, ONE_LABEL, ProblemType
 from service.spec.split_names import split_roles
 from service.spec.tasks import TASKS, TaskName
 
@@ -37,6 +38,14 @@ def output_names(spec: DatasetSpec, dataset: DatasetInfo) -> list[str]:
         for name, known in classes.items()
         for output in ([name] if known is None else [f"{name}: {each}" for each in known])
     ]
+
+
+def problem_type(spec: DatasetSpec, dataset: DatasetInfo) -> ProblemType | None:
+    """What the outputs of a network for these targets mean; None of several targets, and of one that no row has a value of."""
+    column = dataset.columns.get(spec.targets[0]) if len(spec.targets) == 1 else None
+    if column is None or column.kind not in (*WITH_CLASSES, "number") or column.classes == []:
+        return None
+    return MULTI_LABEL if column.kind == "labels" else NUMBERS if column.kind == "number" else ONE_LABEL
 
 
 def chosen_splits(spec: DatasetSpec, available: list[str]) -> Splits:

@@ -24,7 +24,7 @@ from service.spec.augment_fit import augmentation_faults, sound_faults, text_fau
 from service.spec.canvas import no_canvas_message
 from service.spec.class_names import UnknownOutputs, map_outputs
 from service.spec.data import DatasetInfo, with_class_names
-from service.spec.data_fit import class_name_faults, data_faults, image_shape, output_names, target_classes
+from service.spec.data_fit import class_name_faults, data_faults, image_shape, output_names, problem_type, target_classes
 from service.spec.formats_fit import format_faults
 from service.spec.inputs import LEAST_VOCABULARY, Features, LogMelFeatures, WaveformFeatures
 from service.spec.job import JobSpec, StudentSpec, TeacherSpec
@@ -33,6 +33,7 @@ from service.spec.label_loss_fit import label_loss_faults
 from service.spec.memory_fit import memory_faults
 from service.spec.method_fit import method_faults
 from service.spec.methods import TeacherAssistant
+from service.spec.problem_type import OUTPUTS, ProblemType, how_to_agree
 from service.spec.require_fit import require_faults
 from service.spec.shapes import InputShape, TokenShape
 from service.spec.start_fit import start_faults
@@ -61,6 +62,8 @@ class TeacherInfo:
     """The names of its outputs."""
     input_shape: tuple[int, int, int] | None
     """(channels, height, width) of its images; None for one that reads texts or sound, or whose processor takes any size."""
+    problem_type: ProblemType | None = None
+    """What its outputs mean; None where that is not known before it is loaded, and of several targets."""
 
 
 def check_fit(
@@ -345,6 +348,10 @@ def _teacher_faults(
         except UnknownOutputs as error:
             message = f"that network was trained on other classes: {error.message}. {error.hint} Or {_TUNE}"
             faults.append(FieldError(pointer=pointer, message=message))
+    ours = problem_type(spec.dataset, dataset)
+    if teacher.problem_type is not None and ours is not None and teacher.problem_type != ours:
+        message = f"that network has {OUTPUTS[teacher.problem_type]} at each output, the dataset {OUTPUTS[ours]}"
+        faults.append(FieldError(pointer=pointer, message=f"{message}. {how_to_agree(ours)} Or {_TUNE}"))
     if input_shape is not None and teacher.input_shape is not None and teacher.input_shape != input_shape:
         wants, has = _shape_text(teacher.input_shape), _shape_text(input_shape)
         message = (

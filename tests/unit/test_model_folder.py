@@ -66,8 +66,27 @@ def test_a_body_without_a_head_has_no_classes(tmp_path: Path) -> None:
 def test_a_network_of_several_labels_a_sample_has_their_names(tmp_path: Path) -> None:
     several = CONFIG | {"problem_type": "multi_label_classification"}
     assert inspected(tmp_path, config__json=several).classes == ["cat", "dog"]
+    assert inspected(tmp_path, config__json=several).problem_type == "multi_label_classification"
     info = inspected(tmp_path, config__json=several | {"id2label": {}}, labels__json={"traits": {"any_of": ["big", "even"]}})
-    assert info.classes == ["big", "even"]
+    assert (info.classes, info.problem_type) == (["big", "even"], "multi_label_classification")
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "problem_type"),
+    [
+        ({}, None, "single_label_classification"),
+        ({"id2label": {"0": "size"}}, None, "regression"),
+        ({"problem_type": "regression"}, None, "regression"),
+        ({"problem_type": "regression"}, ["cat", "dog"], "single_label_classification"),
+        ({"id2label": {}}, {"size": None}, "regression"),
+        ({"id2label": {}}, {"size": None, "kind": ["cat", "dog"]}, None),
+    ],
+)
+def test_what_outputs_mean_is_told_as_the_worker_reads_it(
+    tmp_path: Path, config: dict[str, Any], labels: Any, problem_type: str | None
+) -> None:
+    files = {} if labels is None else {"labels__json": labels}
+    assert inspected(tmp_path, config__json=CONFIG | config, **files).problem_type == problem_type
 
 
 def test_weights_may_be_in_several_files(tmp_path: Path) -> None:
@@ -81,7 +100,7 @@ def test_weights_may_be_in_several_files(tmp_path: Path) -> None:
             "model-2.safetensors": WEIGHTS,
         },
     )
-    assert info == FolderInfo(task="image-classification", classes=["cat", "dog"], input_shape=[3, 8, 8])
+    assert (info.task, info.classes, info.input_shape) == ("image-classification", ["cat", "dog"], [3, 8, 8])
 
 
 @pytest.mark.parametrize(

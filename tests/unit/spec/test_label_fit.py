@@ -1,5 +1,7 @@
 """Which jobs need labels: refused at their place with a remedy, before they wait; all others pass without."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -189,6 +191,26 @@ def test_data_without_labels_have_their_teachers_classes() -> None:
     number = TeacherInfo(task="image-classification", classes=["label"], input_shape=None)
     assert faults(NOTHING, known=number) == {}
     assert "a number" in faults(NOTHING, known=number, method={"name": "dist"})["/method/name"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "kind", "words"),
+    [
+        ("multi_label_classification", "label", 'has a class by itself, .* the dataset a class. .*"problem_type": "single_label'),
+        ("single_label_classification", "labels", 'has a class at each output, the dataset a class by itself.*"multi_label'),
+        ("regression", "labels", "has a number at each output"),
+        ("multi_label_classification", "labels", None),
+        ("single_label_classification", "probabilities", None),
+        (None, "labels", None),
+    ],
+)
+def test_a_teacher_whose_outputs_mean_something_else_is_refused(theirs: Any, kind: Any, words: str | None) -> None:
+    data = images()
+    label = data.columns["label"].model_copy(update={"kind": kind})
+    found = faults(
+        data.model_copy(update={"columns": data.columns | {"label": label}}), known=replace(KNOWN, problem_type=theirs)
+    )
+    assert found == {} if words is None else re.search(words, found["/teacher/source"])
 
 
 def test_integers_are_read_by_a_teacher_that_knows_them_all() -> None:
