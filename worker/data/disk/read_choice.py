@@ -14,6 +14,8 @@ _SHARE = 4
 _MOST_BYTES = 4 * 2**30
 _IN_MEMORY = 8
 """A byte of text becomes about so many: the text itself, and a row of token ids that is as long as the longest one."""
+_OF_WORDS = 48
+"""The same of rows of words, each an object of its own with a label, measured with words of 5 characters, 5 to 40 in a row."""
 
 
 class ReadChoice(NamedTuple):
@@ -44,7 +46,8 @@ def choose_reading(asked: Literal["auto", "memory", "shards"], folders: Sequence
         return ReadChoice("memory", "dataset.read says so")
     if asked == "shards":
         return ReadChoice("shards", "dataset.read says so")
-    factor = _IN_MEMORY if TASKS[task].input_kind == "text" else 1
+    of_text = _OF_WORDS if TASKS[task].reads_words else _IN_MEMORY
+    factor = of_text if TASKS[task].input_kind == "text" else 1
     needed = factor * sum(split.bytes for folder in folders if folder for split in read_index(folder).splits.values())
     free = free_host_bytes()
     allowed = _MOST_BYTES if free is None else min(_MOST_BYTES, free / _SHARE)
