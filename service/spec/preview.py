@@ -44,6 +44,7 @@ class ReadImage(StrictModel):
     lowest: float
     """Of the values that the network reads, after their normalisation."""
     highest: float
+    """Of the same values."""
     thumbnail: str | None
     """The image before the network's own normalisation and resizing, fitted and augmented as the spec says, as a PNG data URL of
     at most 96 pixels a side; null where its channels have no colours."""
