@@ -15,7 +15,7 @@ def write_spec(folder: Path, spec: JobSpec) -> None:
     (folder / SPEC_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-MEASURED_ALONE = {"speed_seconds"}
+MEASURED_ALONE = {"generations", "speed_seconds"}
 """What of ``evaluation`` has no part in what is trained."""
 
 

@@ -157,6 +157,11 @@ def _network(
             "seconds": 4.8,
             "samples_per_second": 7860.0,
             "gpu_seconds": 4.8,
+            "curves": {
+                "train_loss": [[20, 1.8], [300, 0.21], [600, 0.041]],
+                "validation_loss": [[20, 1.6], [300, 0.19], [600, 0.062]],
+                "validation_accuracy": [[20, 0.52], [300, 0.95], [600, 0.983]],
+            },
         },
         "dtype": None,
         "start": None,
@@ -228,7 +233,33 @@ REPORT: dict[str, Any] = {
     ],
     "accepted": True,
     "warnings": [],
-    "environment": {"device": "cpu", "threads": 2, "python": "3.12.4", "torch": "2.13.0", "platform": "Linux x86_64"},
+    "environment": {
+        "device": "cpu",
+        "threads": 2,
+        "python": "3.12.4",
+        "torch": "2.13.0",
+        "platform": "Linux x86_64",
+        "transformers": "5.3.0",
+        "cuda": None,
+        "gpus": 0,
+        "memory_gib": 31.2,
+    },
+    "disagreements": [
+        {
+            "place": "test split, row 17",
+            "target": "label",
+            "label": "8",
+            "teacher": "8 (91%)",
+            "student": "1 (55%)",
+            "distance": 1.74,
+            "text": None,
+            "picture": "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAFUlEQVR4nGNkYGBg/M/AwMDEAAUA"
+            "ABIXAQgx2vwAAAAASUVORK5CYII=",
+        }
+    ],
+    "generations": [],
+    "load": "from pathlib import Path\nfrom stillhouse import load_network\nstudent = load_network(Path('student'))\n"
+    "network, preprocessing = student.network, student.preprocessing",
     "verdict": "1/57 of the teacher's parameters, 3.7 times faster at batch 1, 2.50 points below the teacher (one run, 95% "
     "interval -4.36 to -0.64, 359 samples)",
 }

@@ -156,6 +156,8 @@ class EvaluationSpec(StrictModel):
     """After the training, set the biases of the student's outputs so that its mean probability of each class on the transfer
     rows, or else on the training split, equals its teacher's: for classes that it met without labels, or not at all."""
 
+    generations: Annotated[int, Field(ge=0, le=32)] = 4
+    """Of language models: how many prompts of the test split teacher, student and control continue for the report."""
     speed_seconds: Annotated[float, Field(gt=0, le=600)] = 8.0
     """About the most seconds that the speed of all networks is measured for; each is timed at least three times with each size
     of batches."""

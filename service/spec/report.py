@@ -12,6 +12,7 @@ from pydantic import model_validator
 from service.spec.canvas import ImageFit
 from service.spec.cards.card import Card
 from service.spec.cards.network import NetworkCard, TeacherCard
+from service.spec.cards.samples import Disagreement, Generation
 from service.spec.require import RequiredFigure
 from service.spec.tasks import TaskName
 from service.spec.verdict import verdict
@@ -129,6 +130,14 @@ class EnvironmentCard(Card):
     """Version."""
     platform: str
     """Operating system and processor."""
+    transformers: str = ""
+    """Version."""
+    cuda: str | None = None
+    """Version that PyTorch was built with; null on a CPU."""
+    gpus: int = 0
+    """Number of GPUs that trained side by side."""
+    memory_gib: float | None = None
+    """Of the GPU, or of the host where it ran on its CPU; null where that is unknown."""
 
 
 class GateCard(Card):
@@ -208,6 +217,12 @@ class Report(Card):
     """The student's other forms."""
     seeds: SeedsCard | None = None
     """Null where the spec names no seeds."""
+    disagreements: list[Disagreement] = []
+    """Of the test split where student and teacher differ most, 12 at most; the first differs most."""
+    generations: list[Generation] = []
+    """What language models write for prompts of the test split, as many as ``evaluation.generations`` says."""
+    load: str = ""
+    """Four lines of Python that load the student from its folder."""
     require: list[GateCard] = []
     """The gates of the spec's ``require``; empty where it has none."""
     accepted: bool | None = None

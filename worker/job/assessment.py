@@ -26,6 +26,7 @@ from worker.job.findings import gain_findings, reference_findings, student_findi
 from worker.job.networks import Networks
 from worker.job.reporting import PhaseReporter
 from worker.job.roles import CONTROL, STUDENT, Role, adapter_folder, by_name, roles_by_seed
+from worker.job.shown_samples import disagreements, generations
 from worker.job.teacher_check import compare_with_guess
 from worker.methods import privileged_term
 from worker.report.build import Assessed, Gain, make_report
@@ -131,6 +132,8 @@ def evaluate_and_export(
                 *warnings,
                 *_findings(job.data, networks, teachers, assessed, outputs, gain, is_teacher_told=is_teacher_told),
             ],
+            disagreements=list(disagreements(job.data, teachers, teacher=teacher_outputs, student=outputs["student"])),
+            generations=list(generations(job.data, networks, count=job.spec.evaluation.generations)),
             gain=gain,
             over_teacher=over_teacher,
             seeds=seeds,

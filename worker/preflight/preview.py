@@ -4,8 +4,6 @@ Invariant: what is shown is what the training computes, by the same preprocessin
 for the preview in a way of its own. Preprocessings are fitted to all data, as the job's are.
 """
 
-import base64
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from service.spec import JobSpec, parse_spec
 from service.spec.preview import Preview, PreviewedSample, Read, ReadImage, ReadLabel, ReadSound, ReadText, ReadToken
-from worker.data import Data, Preprocessing, Split
+from worker.data import Preprocessing, Split
 from worker.data.audio.waveform import clip_lengths
 from worker.data.augment import EpochViews, View
 from worker.data.disk.stored import Reading, StoredInputs
+from worker.data.images.thumbnail import thumbnail
 from worker.data.preprocessing import same_tokens, take
 from worker.data.tensors import Inputs, in_memory, num_rows, only_tensor, read_rows, token_ids_of
 from worker.data.text.language import ids_and_positions
@@ -38,11 +36,9 @@ from worker.protocol import Assignment, Event, PhaseStarted, Previewed, Reporter
 from worker.targets import Target, Targets
 from worker.tasks import TASKS
 
-THUMBNAIL_SIDE = 96
 _SPACE = "▁"
 """Of SentencePiece, at the beginning of a token."""
 _UNDECODED = "\N{REPLACEMENT CHARACTER}"
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def preview(assignment: Assignment, reporter: Reporter) -> None:
@@ -159,7 +155,7 @@ class _Reader:
             shape=list(tensor.shape),
             lowest=float(tensor.min()),
             highest=float(tensor.max()),
-            thumbnail=_thumbnail(before, self._data),
+            thumbnail=thumbnail(before, self._data.pixel_range),
         )
 
     def _view(self, index: int) -> View | None:
@@ -240,17 +236,3 @@ def _label(target: Target, label: Tensor) -> ReadLabel:
     if label.dim():  # of each word, a class below -1 behind the last one
         return [None if place < 0 else target.classes[place] for place in label[label >= -1].tolist()]
     return None if int(label) < 0 else target.classes[int(label)]
-
-
-def _thumbnail(stored: Tensor, data: Data) -> str | None:
-    """A PNG data URL of an image (C, H, W) of stored values; None for a number of channels that has no colours."""
-    if (mode := _MODES.get(len(stored))) is None:
-        return None
-    black, white = data.pixel_range.low, data.pixel_range.high
-    values = (stored.to(torch.float32) - black) / ((white - black) or 1.0) * 255
-    pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels, mode)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    written = io.BytesIO()
-    image.save(written, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"

@@ -1,19 +1,24 @@
 """The report card of a finished job, from what was measured of its networks."""
 
 import math
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Self
 
+import numpy as np
 import torch
 
 from service.spec import JobSpec
 from service.spec.canvas import ImageFit
 from service.spec.cards.evidence import TargetEvidence
 from service.spec.cards.network import AdapterCard, Latency, NetworkCard, TeacherCard, TrainingCard
+from service.spec.cards.samples import Disagreement, Generation
 from service.spec.cards.speed import SpeedCard
+from service.spec.how_to_load import library_lines, own_lines
 from service.spec.job import TeacherSpec
 from service.spec.report import Compression, DataCard, EnvironmentCard, ExportCard, Report, SeedsCard
 from service.spec.warning_message import WarningMessage
@@ -30,6 +35,8 @@ from worker.tasks import TASKS
 from worker.tasks.task import Agreement, Measurement
 from worker.trained import TrainedNetwork
 from worker.training.result import TrainingFigures
+
+_MOST_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ def make_report(
     score_with_teacher: float | None = None,
     ensemble_score: float | None = None,
     warnings: Sequence[WarningMessage] = (),
+    disagreements: Sequence[Disagreement] = (),
+    generations: Sequence[Generation] = (),
 ) -> Report:
     """The report on ``teachers``, ``student`` and, if there is one, ``control``; other roles are those of the chain.
 
@@ -114,7 +123,7 @@ def make_report(
         else [TeacherCard(**dict(cards[role]), weight=spec.weight, targets=spec.targets) for role, spec in teachers.items()]
     )
     teacher = _several_card(each_teacher, assessed["teacher"], are_shares=are_shares) if each_teacher else cards["teacher"]
-    device = networks["student"].device
+    is_library = (networks["student"].architecture or {}).get("name") == "transformers"
     input_shape = built_from(networks["student"].network).input_shape
     report = Report(
         job_id=job_id,
@@ -165,13 +174,10 @@ def make_report(
         seeds=seeds,
         warnings=list(warnings),
         exports=[_export_card(exported) for exported in exports],
-        environment=EnvironmentCard(
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            threads=torch.get_num_threads(),
-            python=platform.python_version(),
-            torch=torch.__version__,
-            platform=f"{platform.system()} {platform.machine()}",
-        ),
+        environment=_environment(networks["student"].device, num_gpus=spec.resources.gpus),
+        disagreements=list(disagreements),
+        generations=list(generations),
+        load=library_lines(spec.task, "student") if is_library else own_lines("student"),
     )
     gates = check_gates(spec.require, report)
     return report.model_copy(update={"require": gates, "accepted": all(gate.held for gate in gates) if gates else None})
@@ -287,4 +293,28 @@ def _training_card(figures: TrainingFigures, *, num_gpus: int) -> TrainingCard:
         seconds=figures.seconds,
         samples_per_second=figures.samples_seen / max(figures.seconds, 1e-9),
         gpu_seconds=figures.seconds * num_gpus,
+        curves={name: _thinned(points) for name, points in figures.curves.items()},
+    )
+
+
+def _thinned(points: Sequence[Sequence[float]]) -> list[tuple[int, float]]:
+    """Some of a curve's points, evenly spaced, with the first and the last."""
+    chosen = sorted({round(place) for place in np.linspace(0, len(points) - 1, num=min(len(points), _MOST_POINTS))})
+    return [(int(points[at][0]), points[at][1]) for at in chosen]
+
+
+def _environment(device: torch.device, *, num_gpus: int) -> EnvironmentCard:
+    on_gpu = device.type == "cuda"
+    properties = torch.cuda.get_device_properties(device) if on_gpu else None
+    memory = properties.total_memory if properties is not None else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return EnvironmentCard(
+        device=properties.name if properties is not None else "cpu",
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=f"{platform.system()} {platform.machine()}",
+        transformers=version("transformers"),
+        cuda=torch.version.cuda if on_gpu else None,
+        gpus=num_gpus,
+        memory_gib=round(memory / 2**30, 1),
     )

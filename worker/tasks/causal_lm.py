@@ -22,6 +22,7 @@ from service.spec.methods import SequenceLevel, UniversalLogit
 from service.spec.report import Report
 from service.spec.warning_message import WarningMessage
 from worker.data import Data, Preprocessing, Split, SplitName, UnusableData
+from worker.data.prepared import PreparedSamples
 from worker.data.samples import Samples
 from worker.data.tensors import Inputs
 from worker.data.text.chat_template import template_of
@@ -50,12 +51,13 @@ from worker.models import LoadedNetwork
 from worker.models.language_models import LanguageModels
 from worker.models.language_network import LanguageNetwork
 from worker.targets import Targets
-from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
+from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task, Written
 from worker.tasks.texts import NO_TOKENIZER
 from worker.training.causal_lm import (
     LanguageTeacher,
     NextTokenCriterion,
     check_generation_fits,
+    continuations,
     generate_texts,
     language_criterion,
 )
@@ -258,6 +260,13 @@ class CausalLM(Task):
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
     ) -> dict[str, TargetEvidence]:
         return {PREDICTED: token_evidence(outputs)}
+
+    def written(self, network: nn.Module, preprocessing: Preprocessing, split: Split, *, device: torch.device) -> list[Written]:
+        reads = _language(preprocessing)
+        # Each text in a row of its own, so that its beginning is the prompt.
+        alone = replace(split, is_packed=False, is_isolated=False, read=PreparedSamples())
+        prompts = continuations(_language_network(network), Samples.of(alone, reads, device=device), reads)
+        return [Written(*each) for each in prompts]
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
         return paired_token_interval(first, second)

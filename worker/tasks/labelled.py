@@ -17,6 +17,7 @@ from worker.data.data_warnings import equal_numbers_warnings, label_warnings
 from worker.data.labelled import append_unlabelled, labelled_samples
 from worker.data.samples import Samples
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.evaluation.disagreement import largest_disagreements
 from worker.evaluation.evaluate import EvaluationResult, agreement, predict, score_by_teacher, score_outputs
 from worker.evaluation.evidence import (
     GuessComparison,
@@ -32,8 +33,10 @@ from worker.evaluation.target_evidence import target_evidence
 from worker.methods.layer_mapping import LayerMapping
 from worker.targets import Targets, has_labels
 from worker.tasks.card_text import one_line, outputs_read
-from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, Task
+from worker.tasks.task import Agreement, CardWords, Distillation, Measurement, SampleDisagreement, Task
 from worker.training.criterion import BatchCriterion, BuildCriterion, extra_inputs, label_criterion
+
+_MOST_DISAGREEMENTS = 12
 
 
 class LabelledTask(Task):
@@ -147,6 +150,17 @@ class LabelledTask(Task):
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
     ) -> dict[str, TargetEvidence]:
         return target_evidence(outputs, self.label_rows(labels), targets, only=only)
+
+    def disagreements(
+        self, teacher: Tensor, student: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> list[SampleDisagreement]:
+        rows = self.label_rows(labels)
+        found = largest_disagreements(teacher, student, rows, targets, count=_MOST_DISAGREEMENTS, only=only)
+        mask = self.prediction_mask(labels)
+        if mask is None:
+            return [SampleDisagreement(each.row, each) for each in found]
+        places = mask.nonzero().tolist()
+        return [SampleDisagreement(places[each.row][0], each, word=places[each.row][1]) for each in found]
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
         return paired_interval(first, second, self.label_rows(labels), targets)

@@ -31,7 +31,7 @@ from worker.models import LoadedNetwork
 from worker.models.text_encoders import TextEncoders
 from worker.targets import Targets
 from worker.tasks.labelled import LabelledTask
-from worker.tasks.task import Agreement, CardWords, Measurement
+from worker.tasks.task import Agreement, CardWords, Measurement, SampleDisagreement
 from worker.tasks.texts import choose_text_preprocessing, fit_texts, texts_onnx_form
 
 _USAGE = """\
@@ -122,6 +122,11 @@ class SentenceEmbedding(LabelledTask):
         self, outputs: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
     ) -> dict[str, TargetEvidence]:
         return {"embedding": embedding_evidence(outputs, labels)}
+
+    def disagreements(
+        self, teacher: Tensor, student: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> list[SampleDisagreement]:
+        return []  # two vectors say nothing that could be told
 
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:
         return likeness_difference_interval(first, second, labels)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from service.formats import DataArrays, SplitArrays
@@ -25,6 +26,7 @@ from worker.data import Data, Preprocessing, RawInputs, Split, SplitName
 from worker.data.samples import Samples
 from worker.data.tensors import Inputs
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
+from worker.evaluation.disagreement import RowDisagreement
 from worker.evaluation.evaluate import EVALUATION_BATCH, EvaluationResult
 from worker.evaluation.evidence import GuessComparison, Interval
 from worker.evaluation.precision import Precision
@@ -57,6 +59,25 @@ class Agreement:
     """1 at most; None if they do not compare."""
     metrics: dict[str, dict[str, float]]
     """By target."""
+
+
+@dataclass(frozen=True)
+class SampleDisagreement:
+    """One sample, or a word of it, of which student and teacher say different things."""
+
+    sample: int
+    said: RowDisagreement
+    word: int | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a language model writes for one sample."""
+
+    prompt: str
+    reference: str
+    """What follows in the data."""
+    written: str
 
 
 @dataclass(frozen=True)
@@ -296,6 +317,16 @@ class Task(ABC):
     ) -> dict[str, TargetEvidence]:
         """What outputs show beside their figures, by target as in :attr:`Measurement.metrics`."""
         return {}
+
+    def disagreements(
+        self, teacher: Tensor, student: Tensor, labels: Tensor, targets: Targets, *, only: Collection[str] | None = None
+    ) -> list[SampleDisagreement]:
+        """Where a student's outputs differ most from its teacher's, the largest distance first; some at most."""
+        return []
+
+    def written(self, network: nn.Module, preprocessing: Preprocessing, split: Split, *, device: torch.device) -> list[Written]:
+        """What a language model writes for each sample of a small split; of other networks nothing."""
+        return []
 
     @abstractmethod
     def paired_interval(self, first: Tensor, second: Tensor, labels: Tensor, targets: Targets) -> Interval | None:

@@ -26,8 +26,10 @@ from worker.data.text.language import (
     ids_and_positions,
     paired,
     predictions,
+    prompt_lengths,
     prompts_of,
 )
+from worker.data.text.language_preprocessing import LanguagePreprocessing
 from worker.data.text.mapped_language import mapped_continued
 from worker.distributed.ranks import SINGLE_PROCESS, ProcessGroup
 from worker.errors import JobFault
@@ -41,6 +43,8 @@ from worker.training.criterion import Criterion, StepContext
 from worker.training.micro_batch import Pieces, shares
 
 _GENERATION_BATCH = 32
+_SHOWN_PROMPT, _SHOWN_TOKENS = 16, 32
+"""Tokens of a text that a report shows as a prompt, and behind it."""
 """Rows for which the teacher generates texts at a time; the same texts are drawn again only in the same batches."""
 
 
@@ -298,6 +302,33 @@ def generate_texts(
     mask = torch.cat([_pad_columns(rows.mask, width, False) for rows in kept])
     ids, mask = group.broadcast_tensor(ids), group.broadcast_tensor(mask)
     return Samples(ids.to(samples.home), mask.to(samples.home), None, samples.device)
+
+
+def continuations(network: LanguageNetwork, samples: Samples, reads: LanguagePreprocessing) -> list[tuple[str, str, str]]:
+    """Of each row of some samples its prompt, what follows it there, and what the network writes, without special tokens.
+
+    The most probable token is written each time, so that nothing is drawn; each part has some tokens at most.
+    """
+    ids, mask, _ = _batch(samples, torch.arange(len(samples)))
+    new_tokens = max(1, min(_SHOWN_TOKENS, reads.max_length // 2))
+    longest = max(1, reads.max_length - new_tokens)
+    # At least half of the shortest text is left for what follows.
+    prompt_tokens = max(1, min(_SHOWN_PROMPT, int(mask.sum(dim=1).min()) // 2))
+    lengths = prompt_lengths(ids, mask, reads.framing, prompt_tokens=prompt_tokens).tolist()
+    prompts, real = prompts_of(ids, mask, reads.framing, prompt_tokens=prompt_tokens, longest=longest)
+    rows = write(network.model, prompts, real, reads.framing, Decoding(new_tokens, temperature=None))
+
+    def text(tokens: Tensor) -> str:
+        return str(reads.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)).strip()
+
+    return [
+        (
+            text(prompts[row][real[row]]),
+            text(ids[row, length:][mask[row, length:]][:new_tokens]),
+            text(rows.ids[row][rows.mask[row]]),
+        )
+        for row, length in enumerate(lengths)
+    ]
 
 
 def _written(

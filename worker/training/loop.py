@@ -117,6 +117,8 @@ class Training:
         self.train_loss = 0.0
         self.points: dict[str, list[tuple[int, float]]] = {}
         """Metric points that :meth:`take_points` has not returned yet."""
+        self.curves: dict[str, list[list[float]]] = {}
+        """All points so far but those of the learning rate, [step, value] by name, for the report."""
         self._unread_losses: list[Tensor] = []
         self._score_name = f"validation_{validation.score_name}"
         num_evaluations = math.ceil(self.last_step / self.steps_per_epoch)
@@ -303,6 +305,7 @@ class Training:
             last_validation=self.last_validation,
             train_loss=self.train_loss,
             seconds=self.seconds,
+            curves=self.curves,
             samples_seen=epochs * self.samples_per_epoch
             + min(rest * self.spec.gradient_accumulation * self.spec.batch_size, self.samples_per_epoch),
         )
@@ -335,6 +338,7 @@ class Training:
             "windows": {name: window.state() for name, window in self._windows.items()},
             "savings": self.savings.state(),
             "seconds": self.seconds,
+            "curves": self.curves,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -351,6 +355,7 @@ class Training:
         for name, window in self._windows.items():
             window.restore(state["windows"][name])
         self.savings.restore(state["savings"])
+        self.curves = state.get("curves", {})  # a checkpoint of before has none
         self._earlier_seconds, self._started_at = state["seconds"], time.monotonic()
         restore_generators(state["generators"], self.device)
         self.group.restore_generators(state.get("ranks", []))
@@ -372,6 +377,8 @@ class Training:
         if name == "train_loss":
             self.train_loss = mean
         self.points.setdefault(f"{self.name}/{name}", []).append((step, mean))
+        if name != "learning_rate":
+            self.curves.setdefault(name, []).append([step, mean])
 
     def _non_finite(self, message: str, *, step: int) -> JobFault:
         epoch = (step - 1) // self.steps_per_epoch + 1

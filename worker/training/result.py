@@ -1,6 +1,6 @@
 """The result of a finished training: its best and last weights, and its figures."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 from worker.evaluation.evaluate import EvaluationResult
@@ -28,6 +28,8 @@ class TrainingFigures:
     samples_seen: int
     chosen_by: ChosenBy = "score"
     """What the best weights were chosen by on the validation split, whose evaluations are these."""
+    curves: dict[str, list[list[float]]] = field(default_factory=dict)
+    """[step, value] of its losses and of its evaluations on the validation split, by name."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class TrainingCard(Card):
     """Samples that the training saw, over its seconds."""
     gpu_seconds: float = 0.0
     """Those seconds times the number of GPUs; 0 on CPUs."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    """(step, value) of ``train_loss``, ``validation_loss`` and the score on the validation split; 200 of each at most."""
 
 
 class DtypeCard(Card):
