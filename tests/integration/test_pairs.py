@@ -87,7 +87,7 @@ def test_a_student_of_pairs_is_read_by_its_library_alone_and_by_onnx_and_resumes
         "augment": [{"name": "token-dropout", "probability": 0.1}],
         "optimizer": {"name": "adamw", "learning_rate": 3e-3},
     }
-    document = spec(path, training=training, exports=["onnx"])
+    document = spec(path, training=training, exports=["onnx", "onnx-int8"])
     last = run(document, tmp_path / "job", path).events[-1]
     assert isinstance(last, Finished), last
     told = report(tmp_path / "job")
@@ -108,6 +108,12 @@ def test_a_student_of_pairs_is_read_by_its_library_alone_and_by_onnx_and_resumes
     names = ["input_ids", "token_type_ids"]
     (exported,) = session.run(None, {name: inputs[name].numpy() for name in names})
     torch.testing.assert_close(torch.from_numpy(exported), logits, atol=1e-4, rtol=1e-4)
+    session = onnxruntime.InferenceSession(result / "student.int8.onnx", providers=["CPUExecutionProvider"])
+    fed = {name: inputs[name].numpy() for name in names}
+    (small,), (blind,) = (session.run(None, each) for each in (fed, fed | {"token_type_ids": 0 * fed["token_type_ids"]}))
+    assert 0 < (torch.from_numpy(small) - logits).abs().max() < 0.1 * logits.abs().max()
+    assert (small != blind).any(), "its token types are read there too"
+    assert told["exports"][1]["agreement"] > 0.9
     tested = [row for row in rows() if row["split"] == "test"]
     texts = ([row[name] for row in tested] for name in PAIR)
     with torch.no_grad():
