@@ -96,7 +96,7 @@ class Loaders:
         for kept, made in self._kept:
             if kept == task:
                 return made
-        if all(running != task for _, running in self._running):
+        if all(running != task for _, running in self._running) and task not in self._announced:
             return None
         while self._running:
             loader, running = self._running[0]

@@ -55,6 +55,16 @@ def test_batches_come_as_they_were_announced_and_others_do_not(loaders: Loaders)
     assert loaders.take(ramp, *BATCHES[0]) is not None
 
 
+def test_batches_that_nobody_asks_for_any_more_hold_up_no_others(loaders: Loaders) -> None:
+    before, after = Ramp(width=4), Ramp(width=6)
+    loaders.announce(of(before, BATCHES))
+    loaders.announce(of(after, BATCHES))
+    for batch in BATCHES:
+        made = loaders.take(after, *batch)
+        assert made is not None
+        assert torch.equal(_first(made), _first(after(*batch)))
+
+
 def test_a_batch_is_made_again_where_its_loader_is_killed(loaders: Loaders, caplog: pytest.LogCaptureFixture) -> None:
     ramp = Ramp(width=5)
     loaders.announce(of(ramp, BATCHES))
