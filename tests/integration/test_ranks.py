@@ -276,6 +276,14 @@ def test_two_ranks_have_the_losses_of_one(changes: dict[str, Any], tmp_path: Pat
     assert_same(DIGITS | changes, tmp_path)
 
 
+def test_ranks_whose_first_one_cannot_keep_the_outputs_of_the_teacher_have_the_losses_of_one(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cache").write_text("no folder")
+    assert_same(DIGITS | {"training": TRAINING | {"max_steps": 2}}, tmp_path)
+    assert "not cached for later jobs" in (tmp_path / "2" / LOG_FILE).read_text()
+
+
 def test_three_ranks_have_the_losses_of_one_where_two_have_a_share(tmp_path: Path) -> None:
     assert_same(DIGITS | {"training": TRAINING | {"batch_size": 2, "max_steps": 3}}, tmp_path, ranks=3)
 

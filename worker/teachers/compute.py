@@ -249,23 +249,58 @@ def _cached(
     on_start: Callable[[bool], None],
     group: ProcessGroup,
 ) -> SplitOutputs | None:
-    """Reads the outputs from the cache, or computes and writes them; None if they cannot be written, and are lost.
-
-    Several ranks write only outputs that fit into memory: a rank that failed while the others compute would leave them waiting.
-    """
+    """Reads the outputs from the cache, or computes and writes them; None if they cannot be written, and are lost."""
     found = slot.cache.read(slot.cache_key)
     is_found = group.all_true(found is not None)
     on_start(is_found)
     if is_found:
         return found
-    if group.world_size > 1:
-        if _num_bytes(layers, samples) > PRECOMPUTE_BYTES:
-            return None
-        outputs = _in_memory(forward, layers)
-        if group.is_rank0:
-            _write(slot, lambda consume: consume(outputs), samples)
-        return outputs
-    return _write(slot, partial(forward, layers), samples)
+    if group.world_size == 1:
+        return _write(slot, partial(forward, layers), samples)
+    written: SplitOutputs | None = None
+    if group.is_rank0:
+        written = _write_beside(slot, partial(forward, layers), samples)
+    else:
+        forward(layers, lambda tensors: None)
+    if not group.all_true(written is not None or not group.is_rank0):
+        return None
+    outputs = written or _read_back(slot)
+    return outputs if group.all_true(outputs is not None) else None
+
+
+def _write_beside(slot: CacheSlot, produce: Callable[[_Consume], None], samples: Samples) -> SplitOutputs | None:
+    """:func:`_write`, but that all batches are produced in any case: the other ranks compute theirs with this one."""
+    is_produced = False
+
+    def in_any_case(consume: _Consume) -> None:
+        nonlocal is_produced
+        failures: list[OSError] = []
+
+        def consume_next(tensors: Mapping[str, Tensor]) -> None:
+            try:
+                if not failures:
+                    consume(tensors)
+            except OSError as error:
+                failures.append(error)
+
+        is_produced = True
+        produce(consume_next)
+        if failures:
+            raise failures[0]
+
+    written = _write(slot, in_any_case, samples)
+    if not is_produced:
+        produce(lambda tensors: None)
+    return written
+
+
+def _read_back(slot: CacheSlot) -> SplitOutputs | None:
+    """What another rank has written; None if it is not to be read here."""
+    try:
+        return slot.cache.read_back(slot.cache_key)
+    except (OSError, DamagedOutputs) as error:
+        logger.warning("The teacher's outputs that another rank has cached cannot be read: %s", error)
+        return None
 
 
 def _write(slot: CacheSlot, produce: Callable[[_Consume], None], samples: Samples) -> SplitOutputs | None:
