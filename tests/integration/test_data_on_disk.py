@@ -9,7 +9,9 @@ from tests.integration.on_disk import ENCODER, JOBS, SOURCE, job, report_of, sha
 from tests.integration.test_embeddings import save_encoder
 from tests.integration.test_methods import Recorder, student
 from worker.job.attempt import run
-from worker.protocol import Assignment, Failed, Finished, Noted, Stopped, Warned
+from worker.preflight import check
+from worker.preflight.preview import preview
+from worker.protocol import Assignment, Checked, Failed, Finished, Noted, Previewed, Stopped, Warned
 
 
 def train(document: dict[str, Any], shards: Path, folder: Path, *, stop_at: int | None = None, num_loaders: int = 0) -> Recorder:
@@ -80,3 +82,21 @@ def test_shards_that_are_asked_for_and_are_none_are_refused(tmp_path: Path) -> N
     assert isinstance(failed, Failed)
     assert failed.code == "invalid_data"
     assert "dataset.read is shards, and the data are one file" in failed.message
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", ["words", "chats", "isolated"])
+def test_a_check_and_a_preview_read_from_shards_what_they_read_from_memory(kind: str, tmp_path: Path) -> None:
+    shards, found = shards_of(kind, tmp_path), []
+    for read in ("memory", "shards"):
+        recorder = Recorder()
+        assignment = Assignment(
+            job_id="job", spec=job(kind, read=read), folder=tmp_path, num_threads=1, inputs={SOURCE: shards}, num_loaders=0
+        )
+        preview(assignment, recorder)
+        check(assignment, recorder)
+        previewed, checked = (each for each in recorder.events if isinstance(each, Previewed | Checked))
+        assert isinstance(previewed, Previewed)
+        assert isinstance(checked, Checked)
+        found.append((previewed.preview, checked.estimate["warnings"]))
+    assert found[0] == found[1]
