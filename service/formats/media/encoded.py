@@ -50,8 +50,8 @@ class EncodedAudio:
 
 
 def pixels_digest(pixels: NDArray[np.generic]) -> bytes:
-    """Of one image (C, H, W): equal for equal pixels, whatever file they came in."""
-    return _digest(np.ascontiguousarray(pixels).data)
+    """Of one image (C, H, W): equal for equal pixels in the same places, whatever file they came in."""
+    return _digest(f"{pixels.shape}\n".encode(), np.ascontiguousarray(pixels).data)
 
 
 def sound_digest(samples: NDArray[np.float32], rate: int) -> bytes:
@@ -65,5 +65,8 @@ def text_digest(text: str | Sequence[str]) -> bytes:
     return _digest(whole.encode(errors="surrogatepass"))
 
 
-def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+def _digest(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()

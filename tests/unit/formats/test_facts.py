@@ -164,6 +164,18 @@ def test_images_are_the_same_by_their_pixels_whatever_the_file(tmp_path: Path) -
     assert (shared.split, shared.also_in, shared.rows) == ("test", "train", 1)
 
 
+@pytest.mark.parametrize(("one", "other"), [((6, 4), (4, 6)), ((4, 9), (4, 3, 3))], ids=["turned", "coloured"])
+def test_images_of_one_colour_and_of_other_shapes_are_not_the_same(
+    tmp_path: Path, one: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    images = [encoded(np.full(shape, 7, dtype=np.uint8)) for shape in (one, other)]
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped([("train/a/1.png", images[0]), ("train/b/2.png", images[1]), ("test/a/1.png", images[0])]))
+    found = facts(path)
+    assert found.repeated_rows == {"train": 0, "test": 0}
+    assert [(shared.split, shared.rows, shared.first[0].there.row) for shared in found.shared_rows] == [("test", 1, 1)]
+
+
 def test_a_description_from_before_this_was_counted_has_none() -> None:
     old: dict[str, Any] = {"task": TEXT, "splits": {"train": 1}, "columns": {}, "classes": []}
     assert DatasetInfo.model_validate_json(json.dumps(old)).facts is None
