@@ -2,11 +2,13 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MOST_LOADERS = 8
+_BUCKET_PREFIX = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/.:*?\[\]{}#\\][^/:*?\[\]{}#\\]*)*/?$"
 
 
 class _CudaSettings(BaseSettings):
@@ -116,6 +118,9 @@ class Settings(BaseSettings):
     """Sustained rate of one API key, on one API process; bursts of twice as many pass."""
     file_roots: list[Path] = []
     """Folders under which a spec may name ``file:PATH``, as a JSON list, of API and workers alike; none by default."""
+    data_urls: list[Annotated[str, Field(pattern=_BUCKET_PREFIX)]] = []
+    """Buckets, or folders of them, of which a spec may name ``s3://BUCKET/PATH``, as a JSON list such as
+    ``["s3://lab", "s3://shared/public"]``, of API and workers alike; none by default."""
 
     @property
     def patient_database_seconds(self) -> float:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from service import jobs, previews
 from service.capacity import resource_faults
+from service.data_urls import require_allowed
 from service.database import Database
 from service.errors import FieldError, InvalidFile, InvalidSpec, NoWorker
 from service.file_roots import allowed_file, allowed_folder
@@ -30,8 +31,8 @@ from service.spec import JobSpec, parse_spec
 from service.spec.data import DatasetInfo, as_declared
 from service.spec.data_fit import chosen_splits, image_shape, output_names, problem_type
 from service.spec.effect import dataset_warnings, spec_warnings
-from service.spec.fit import TeacherInfo, check_fit
-from service.spec.source import TEACHER_PART, is_given, split_network, split_source
+from service.spec.fit import TeacherInfo, check_fit, spec_faults
+from service.spec.source import TEACHER_PART, is_given, is_remote, split_network, split_source
 from service.spec.tasks import TaskName
 from service.spec.warning_message import WarningMessage
 from service.tables import Job, Model, Preview
@@ -168,9 +169,10 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
 
     def describe(spec: JobSpec, source: str, *, pointer: str) -> DatasetInfo | None:
         """None for data that only a worker reads, or that cannot be read."""
-        if split_source(source).kind == "hub":
-            return None
         try:
+            if is_remote(source):
+                _require_allowed(source, settings)
+                return None
             return _dataset_info(spec, source, infos, files, settings, pointer=pointer)
         except InvalidFile as error:
             faults.append(FieldError(pointer=pointer, message=error.detail))
@@ -196,9 +198,10 @@ def _check(session: Session, settings: Settings, caller: Caller, document: Any, 
     transfer = None
     if spec.dataset.transfer is not None:
         transfer = describe(spec, spec.dataset.transfer, pointer=_TRANSFER)
-    is_seen = spec.dataset.transfer is None or split_source(spec.dataset.transfer).kind != "hub"
-    if dataset is not None and is_seen:
+    if dataset is not None:
         faults += check_fit(spec, dataset, teachers=teachers, transfer=transfer)
+    elif is_remote(spec.dataset.source):
+        faults += spec_faults(spec)
     if faults:
         raise InvalidSpec(faults)
     if dataset is None:
@@ -214,6 +217,11 @@ def _settled(spec: JobSpec, dataset: DatasetInfo) -> JobSpec:
     chosen = chosen_splits(spec.dataset, list(dataset.splits))
     numbers = [name for name in spec.dataset.targets if dataset.columns[name].kind == "number"]
     return spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"splits": chosen, "numbers": numbers})})
+
+
+def _require_allowed(source: str, settings: Settings) -> None:
+    if split_source(source).kind == "s3":
+        require_allowed(source, settings.data_urls)
 
 
 def _with_sources(document: Any, sources: Mapping[str, str]) -> Any:

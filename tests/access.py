@@ -1,6 +1,6 @@
 """Access to a store and a Hub without a lease, as a host's: what is away is not waited for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,10 +38,13 @@ def fetched_for_check(document: dict[str, Any], folder: Path) -> Inputs:
         return fetcher.fetch_for_check()
 
 
-def fetched(document: dict[str, Any], folder: Path, *, revisions: dict[str, str] | None = None) -> Inputs:
+def fetched(
+    document: dict[str, Any], folder: Path, *, revisions: dict[str, str] | None = None, urls: Sequence[str] = ()
+) -> Inputs:
     """What a host gives to the trainer of an attempt whose files are in ``folder``."""
     access = DirectAccess(Store(f"file://{folder}/store"))
-    with InputFetcher(document, folder, access=access, **_caches(folder), roots=[Path("/")], revisions=revisions) as fetcher:
+    options: Any = _caches(folder) | {"roots": [Path("/")], "urls": urls, "revisions": revisions}
+    with InputFetcher(document, folder, access=access, **options) as fetcher:
         return fetcher.fetch()
 
 

@@ -25,9 +25,9 @@ from service.errors import FieldError, InvalidFile, InvalidSpec
 from service.formats import inspect_source
 from service.spec import JobSpec, load_spec
 from service.spec.data import DatasetInfo
-from service.spec.fit import check_fit
+from service.spec.fit import check_fit, spec_faults
 from service.spec.preview import Preview
-from service.spec.source import is_given, split_source
+from service.spec.source import is_given, is_remote, split_source
 from worker.job.logs import log_to
 from worker.protocol import (
     CHECKPOINT_FILE,
@@ -46,7 +46,7 @@ from worker.sources.cache import NetworkCache
 from worker.sources.conversion import plain_folder
 from worker.sources.data_files import data_file, hold_file
 from worker.sources.errors import HubAway, SourceRefused
-from worker.sources.hub_data import check_hub_data, convert_hub, hub_data, resolve_data
+from worker.sources.remote_data import check_remote_data, convert_remote, remote_rows, resolve_data
 from worker.sources.revisions import folder_digest, network_sources
 from worker.spec_file import SPEC_FILE, training_parts, write_spec
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from worker.sources.hub import Snapshot
 
 _REVISIONS_FILE = "revisions.json"
-"""What the networks of an unfinished run, and its data of the Hub, were resolved to."""
+"""What the networks of an unfinished run, and its data of the Hub and of buckets, were resolved to."""
 _NETWORKS_FOLDER = "networks"
 _CONVERTED_FOLDER, _DATA_FOLDER = "converted", "data"
 """What networks of llama.cpp, and files of data, were converted to, where no cache is given for them."""
@@ -200,12 +200,14 @@ class _Terminal:
 
 
 def _check_spec(spec: JobSpec, inputs: Mapping[str, Path]) -> None:
-    """Runs the checks that the service runs when a spec is posted, unless they need data of the Hub. Raises InvalidSpec."""
-    if any(split_source(source or "").kind == "hub" for source in (spec.dataset.source, spec.dataset.transfer)):
+    """Runs the checks that the service runs when a spec is posted. Raises InvalidSpec."""
+    if is_remote(spec.dataset.source):
+        if faults := spec_faults(spec):
+            raise InvalidSpec(faults)
         return
     info = _inspect(spec, spec.dataset.source, inputs, pointer="/dataset/source")
     transfer = None
-    if spec.dataset.transfer is not None:
+    if spec.dataset.transfer is not None and not is_remote(spec.dataset.transfer):
         transfer = _inspect(spec, spec.dataset.transfer, inputs, pointer="/dataset/transfer", transfer=True)
     if faults := check_fit(spec, info, teachers={}, transfer=transfer):
         raise InvalidSpec(faults)
@@ -226,7 +228,7 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
             continue
         source, path = split_source(text), Path(split_source(text).name).expanduser()
         if source.kind == "dataset":
-            message = f"{text} is in the service; without it, use builtin:…, file:PATH or hub:REPO"
+            message = f"{text} is in the service; without it, use builtin:…, file:PATH, hub:REPO or s3://BUCKET/PATH"
             faults.append(FieldError(pointer=pointer, message=message))
         elif source.kind == "file" and not path.is_file():
             faults.append(FieldError(pointer=pointer, message=f"there is no file {path}"))
@@ -247,7 +249,7 @@ def _local_inputs(spec: JobSpec) -> dict[str, Path]:
 def _convert_data(
     spec: JobSpec, files: Mapping[str, Path], cache: NetworkCache, held: ExitStack, *, commits: Mapping[str, str]
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """The shards of each file and of data of the Hub, which ``held`` keeps in the cache until it is closed, and their commits.
+    """The shards of each file and of data elsewhere, which ``held`` keeps in the cache until it is closed, and their revisions.
 
     ``commits`` are those that the run began with.
 
@@ -261,15 +263,15 @@ def _convert_data(
             if source is not None and source in files:
                 file = data_file(spec.dataset, spec.task, files[source].name, is_transfer=is_transfer)
                 found[source] = held.enter_context(hold_file(cache, source, files[source], file))
-            elif source is not None and split_source(source).kind == "hub":
-                rows = hub_data(spec, source, is_transfer=is_transfer)
-                resolved[source] = commits.get(source) or resolve_data(source, token=None)
-                fetch = partial(convert_hub, rows, commit=resolved[source], token=lambda: None)
+            elif source is not None and is_remote(source):
+                rows = remote_rows(spec, source, is_transfer=is_transfer)
+                resolved[source] = commits.get(source) or resolve_data(source, token=lambda: None)
+                fetch = partial(convert_remote, rows, revision=resolved[source], token=lambda: None)
                 found[source] = held.enter_context(cache.hold(rows.key(resolved[source]), fetch))
         except (SourceRefused, HubAway) as error:
             raise _failed(error, pointer) from None
     try:
-        check_hub_data(spec, found)
+        check_remote_data(spec, found)
     except SourceRefused as error:
         raise _failed(error, error.pointer or "") from None
     return found, resolved

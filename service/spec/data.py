@@ -42,8 +42,9 @@ class DatasetSpec(StrictModel):
     """Which samples a job trains on, and which columns of them."""
 
     source: DatasetSource
-    """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, ``file:PATH`` under a root that the operator allows, or
-    ``hub:REPO[@REVISION][:CONFIG]``, a dataset of the Hugging Face Hub."""
+    """``builtin:NAME``, ``dataset:ID`` of an uploaded dataset, ``file:PATH`` under a root that the operator allows,
+    ``hub:REPO[@REVISION][:CONFIG]``, a dataset of the Hugging Face Hub, or ``s3://BUCKET/PATH``, a file or a folder of Parquet or
+    JSONL files in a bucket that the operator allows."""
     input: Annotated[ColumnName | ColumnPair, Field(json_schema_extra=_without_default)] = "image"
     """The column that the networks read; by default ``image``, ``text``, ``audio`` or ``tokens``, by the task. For a
     ``text-classification`` it may be a list of two, whose texts are read as a pair: ``[premise, hypothesis]``."""
@@ -73,7 +74,7 @@ class DatasetSpec(StrictModel):
     network's image processor says the size; null leaves images of one size as they are."""
     skip_broken: bool = False
     """Whether rows whose file of an image or of sound cannot be read are left out, and told with the first of their places,
-    rather than refused. Of ``file:`` data; of an upload it is said as it is uploaded."""
+    rather than refused. Of ``file:``, ``hub:`` and ``s3:`` data; of an upload it is said as it is uploaded."""
     validation_fraction: Fraction = 0.1
     """Share of the training split held out, stratified by class, when the dataset has no validation split."""
     test_fraction: Fraction = 0.2

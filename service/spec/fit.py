@@ -81,22 +81,14 @@ def check_fit(
         faults.append(
             FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")
         )
-    faults += format_faults(spec)
-    faults += _precision_faults(spec)
-    faults += start_faults(spec)
-    faults += memory_faults(spec)
-    faults += require_faults(spec)
-    faults += adapter_faults(spec)
-    faults += _export_faults(spec)
+    faults += spec_faults(spec)
     faults += _canvas_faults(spec, dataset)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
-    faults += TASK_CHECKS[spec.task](spec) if spec.task in TASK_CHECKS else []
     faults += data_faults(spec.dataset, dataset, task=spec.task, without_labels=learned_without_labels(spec))
     faults += label_faults(spec, dataset)
     faults += label_loss_faults(spec, dataset)
     faults += transfer_faults(spec, dataset, transfer)
-    faults += _reading_faults(spec)
     has_targets = bool(TASKS[spec.task].targets)
     if not spec.dataset.targets and has_targets:
         return faults
@@ -117,6 +109,19 @@ def check_fit(
             else:
                 faults += _teacher_faults(spec, dataset, network, known, pointer=f"/{place}/source")
     return faults
+
+
+def spec_faults(spec: JobSpec) -> list[FieldError]:
+    """Finds the faults that no data mend: all that is known of a job whose data only workers read."""
+    faults = list(format_faults(spec))
+    faults += _precision_faults(spec)
+    faults += start_faults(spec)
+    faults += memory_faults(spec)
+    faults += require_faults(spec)
+    faults += adapter_faults(spec)
+    faults += _export_faults(spec)
+    faults += TASK_CHECKS[spec.task](spec) if spec.task in TASK_CHECKS else []
+    return faults + _reading_faults(spec)
 
 
 def _with_teachers_classes(spec: JobSpec, dataset: DatasetInfo, teachers: Mapping[str, TeacherInfo]) -> DatasetInfo:

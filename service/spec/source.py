@@ -5,12 +5,18 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
-DATASET_KINDS = ("builtin", "dataset", "file", "hub")
+DATASET_KINDS = ("builtin", "dataset", "file", "hub", "s3")
+REMOTE_KINDS = ("hub", "s3")
+"""Of data that workers read, and the API does not."""
 NETWORK_KINDS = ("job", "model", "hub", "file")
 TEACHER_PART = "/teacher"
 """The end of ``job:ID/teacher``, the teacher that a job trained."""
 _HUB = re.compile(r"hub:(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _HUB_LENGTH = 200
+_BUCKET = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<path>.*))?", re.DOTALL)
+_NOT_IN_A_PATH = re.compile(r"[\0-\x1f\x7f*?\[\]{}#\\]|::")
+"""What file systems read as a pattern, a version or a chain of them rather than as a name."""
+_MOST_PATH_BYTES = 1024
 _CONFIG = re.compile(r"\w[\w.+-]{0,199}", re.ASCII)
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _MODEL_ID = "model_"
@@ -35,6 +41,18 @@ class HubData(NamedTuple):
     def source(self) -> str:
         """``hub:REPO[@REVISION]``, without the config."""
         return f"hub:{self.repository}" + ("" if self.revision is None else f"@{self.revision}")
+
+
+class BucketData(NamedTuple):
+    """A file or a folder in a bucket."""
+
+    bucket: str
+    parts: tuple[str, ...]
+    """Of the path."""
+
+    def is_under(self, prefix: "BucketData") -> bool:
+        """Whether it is the prefix, or lies in it as a folder."""
+        return self.bucket == prefix.bucket and self.parts[: len(prefix.parts)] == prefix.parts
 
 
 class NetworkSource(NamedTuple):
@@ -83,11 +101,27 @@ def split_hub_data(source: str) -> HubData:
     return HubData(*split_hub(f"hub:{repository}"), config if has_config else None)
 
 
+def split_bucket(source: str) -> BucketData:
+    """Splits ``s3://BUCKET[/PATH]``. Raises ValueError for what is none, or has another meaning to a file system."""
+    found = _BUCKET.fullmatch(source)
+    path = "" if found is None else found["path"] or ""
+    parts = path.removesuffix("/").split("/") if path else []
+    refused = _NOT_IN_A_PATH.search(path) or {"", ".", ".."} & set(parts) or len(path.encode()) > _MOST_PATH_BYTES
+    if found is None or refused:
+        raise ValueError(f"{source!r} names nothing in a bucket: write s3://BUCKET/PATH, of a file or of a folder of shards")
+    return BucketData(found["bucket"], tuple(parts))
+
+
+def is_remote(source: str | None) -> bool:
+    """Whether it names data that workers read, and the API does not."""
+    return source is not None and split_source(source).kind in REMOTE_KINDS
+
+
 def _check(text: str, kinds: tuple[str, ...], words: tuple[str, ...] = ()) -> str:
     kind, name = split_source(text)
     if text in words or (kind in kinds and name):
         return text
-    allowed = [*words, *(f"{kind}:…" for kind in kinds)]
+    allowed = [*words, *(f"{kind}:{'//' if kind == 's3' else ''}…" for kind in kinds)]
     raise ValueError(f"{text!r} is not a source; write one of {', '.join(allowed)}")
 
 
@@ -106,8 +140,11 @@ def _network(text: str, words: tuple[str, ...]) -> str:
 
 
 def _dataset_source(text: str) -> str:
-    if split_source(_check(text, DATASET_KINDS)).kind == "hub":
-        split_hub_data(text)
+    match split_source(_check(text, DATASET_KINDS)).kind:
+        case "hub":
+            split_hub_data(text)
+        case "s3" if not split_bucket(text).parts:
+            raise ValueError(f"{text!r} is a whole bucket: name a file or a folder in it")
     return text
 
 

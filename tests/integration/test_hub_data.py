@@ -26,7 +26,7 @@ from tests.unit.formats.files import encoded, some_images
 from worker.protocol import RESULT_FOLDER, Finished, Stopped
 from worker.sources.data_files import DataFile
 from worker.sources.errors import HubAway, NotOnThisHost, SourceRefused
-from worker.sources.hub_data import DESCRIPTION_FILE
+from worker.sources.remote_data import DESCRIPTION_FILE
 from worker.standalone import TrainingFailed, train
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[str, DataFile, str | None]] = {
     "web": ("hub:anna/feelings:web", TEXTS, "names files that are not in the repository"),
     "row": ("hub:anna/pictures", IMAGES, "row 11 is not a PNG, JPEG, WebP, GIF, BMP or TIFF"),
     "place": ("hub:anna/pictures", IMAGES, f"(row 3 of split 'test', hf://datasets/anna/pictures@{COMMIT}/test/dog/9.png)"),
-    "host": ("hub:anna/embedded:host", IMAGES, "it names the file '/etc/hostname', which is not in the repository"),
+    "host": ("hub:anna/embedded:host", IMAGES, "it names the file '/etc/hostname', which is not its own"),
     "gone": ("hub:anna/embedded:gone", IMAGES, "/gone.png', which is not there"),
     "script": ("hub:anna/script", TEXTS, "never run"),
     "kind": ("hub:anna/molecules", TEXTS, "files of its kind (fasta) are not read"),
@@ -186,7 +186,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[An
     """What the process that converts answers in each case, and its folder."""
     folders = {name: tmp_path_factory.mktemp(name) for name in [*CASES, "hers"]}
     requests: list[dict[str, Any]] = [
-        {"source": source, "commit": COMMIT, "token": None, "folder": str(folders[name]), "file": asdict(file), "numbers": []}
+        {"source": source, "revision": COMMIT, "token": None, "folder": str(folders[name]), "file": asdict(file), "numbers": []}
         for name, (source, file, _) in CASES.items()
     ]
     lines = requests[list(CASES).index("lines")]

@@ -55,6 +55,7 @@ SERVICE_LAYERS: Layers = {
         "gguf_header",
         "client",
         "read_connection",
+        "data_urls",
     },
     "the spec and its states; connections": {
         "spec",

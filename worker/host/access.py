@@ -140,7 +140,7 @@ class LeasedAccess:
             except HubAway as error:
                 if time.monotonic() > give_up_at:
                     raise
-                self._wait("the Hub", error, hurried=self._leaving() or self._lease.renewal.stop_requested is not None)
+                self._wait(error.part, error, hurried=self._leaving() or self._lease.renewal.stop_requested is not None)
 
     def _has_written(self, fence: Fence, number: int) -> bool:
         """Whether the write that ended the attempt, and its lease with it, was made."""

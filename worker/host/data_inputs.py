@@ -11,19 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from service.data_urls import require_allowed
 from service.errors import InvalidFile, NotFound
 from service.file_roots import allowed_file
 from service.formats.shards.index import ARROW, INDEX_FILE, PARQUET
 from service.formats.shards.mapped import map_shard
 from service.part_errors import HostDiskFull
 from service.spec import JobSpec
-from service.spec.source import split_source
+from service.spec.source import is_remote, split_source
 from service.tables import Dataset
 from worker.host.access import Access
 from worker.sources.cache import NetworkCache
 from worker.sources.data_files import DataFile, convert, data_file, hold_file, telling
 from worker.sources.errors import SourceRefused
-from worker.sources.hub_data import check_hub_data, convert_hub, hub_data, resolve_data
+from worker.sources.remote_data import check_remote_data, convert_remote, remote_rows, resolve_data
 from worker.sources.revisions import files_digest
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _TRIES = 3
 _ON_EVERY_HOST = (
     "Mount it on every host, where the STILLHOUSE_FILE_ROOTS of the worker allow it as those of the API do, or upload it instead."
 )
+_AS_THE_API = "Let the STILLHOUSE_DATA_URLS of the worker allow it as those of the API do, or upload it instead."
 
 
 class DataFetcher:
@@ -51,12 +53,13 @@ class DataFetcher:
         held: ExitStack,
         on_poll: Callable[[], None],
         converting: Callable[[], AbstractContextManager[Callable[[], None]]],
+        urls: Sequence[str],
         token: Callable[[], str | None],
         noted: Mapping[str, str],
     ) -> None:
-        self._token, self._noted = token, noted
+        self._urls, self._token, self._noted = urls, token, noted
         self.revisions: dict[str, str] = {}
-        """The commits of those of the Hub."""
+        """Of those of the Hub and of buckets."""
         self._spec, self._folder, self._access, self._cache, self._roots = spec, folder, access, cache, roots
         self._held, self._on_poll, self._converting = held, on_poll, converting
 
@@ -65,8 +68,9 @@ class DataFetcher:
 
         Raises:
             NotFound: an uploaded dataset is gone, or its files in the store are not what was recorded.
-            SourceRefused: a file is gone, may not be read here, or holds no such data, or the spec does not fit data of the Hub.
-            HubAway: the Hub did not come back.
+            SourceRefused: a file is gone, may not be read here, or holds no such data, or the spec does not fit data that the API
+                does not see.
+            HubAway: the Hub, or a bucket, did not come back.
         """
         dataset = self._spec.dataset
         found = {}
@@ -78,7 +82,7 @@ class DataFetcher:
             except SourceRefused as refused:
                 refused.pointer = refused.pointer or pointer
                 raise
-        check_hub_data(self._spec, found)
+        check_remote_data(self._spec, found)
         return found
 
     def _fetch(self, source: str) -> Path:
@@ -92,22 +96,25 @@ class DataFetcher:
                 return self._shards(row.files)
             file = data_file(self._spec.dataset, self._spec.task, row.filename, is_transfer=is_transfer)
             return self._hold(file.key(row.sha256), partial(self._convert_upload, source, row, file), num_bytes=row.bytes)
-        if kind == "hub":
-            return self._access.in_hub(partial(self._from_hub, source, is_transfer=is_transfer))
+        if is_remote(source):
+            return self._access.in_hub(partial(self._remote, source, is_transfer=is_transfer))
         with on_this_host(source):
             path = allowed_file(name, self._roots)
         file = data_file(self._spec.dataset, self._spec.task, path.name, is_transfer=is_transfer)
         with self._converting() as on_poll:
             return self._held.enter_context(hold_file(self._cache, source, path, file, on_poll=on_poll))
 
-    def _from_hub(self, source: str, *, is_transfer: bool) -> Path:
-        data = hub_data(self._spec, source, is_transfer=is_transfer)
-        if (commit := self._noted.get(source)) is None:
-            commit = resolve_data(source, token=self._token())
-        self.revisions[source] = commit
+    def _remote(self, source: str, *, is_transfer: bool) -> Path:
+        if split_source(source).kind == "s3":
+            with on_this_host(source, _AS_THE_API):
+                require_allowed(source, self._urls)
+        rows = remote_rows(self._spec, source, is_transfer=is_transfer)
         with self._converting() as on_poll:
-            fetch = partial(convert_hub, data, commit=commit, token=self._token, on_poll=on_poll)
-            return self._held.enter_context(self._cache.hold(data.key(commit), fetch, on_wait=on_poll))
+            if (revision := self._noted.get(source)) is None:
+                revision = resolve_data(source, token=self._token, on_poll=on_poll)
+            self.revisions[source] = revision
+            fetch = partial(convert_remote, rows, revision=revision, token=self._token, on_poll=on_poll)
+            return self._held.enter_context(self._cache.hold(rows.key(revision), fetch, on_wait=on_poll))
 
     def _shards(self, files: Sequence[dict[str, Any]]) -> Path:
         key = f"shards:{files_digest((file['name'], file['sha256']) for file in files)}"
@@ -151,9 +158,9 @@ class DataFetcher:
 
 
 @contextmanager
-def on_this_host(source: str) -> Iterator[None]:
+def on_this_host(source: str, hint: str = _ON_EVERY_HOST) -> Iterator[None]:
     """Raises SourceRefused for a file or a folder that this host lacks, or may not read."""
     try:
         yield
     except InvalidFile as error:
-        raise SourceRefused(f"{source} cannot be read on this host: {error.detail}.", _ON_EVERY_HOST) from error
+        raise SourceRefused(f"{source} cannot be read on this host: {error.detail}.", hint) from error

@@ -48,7 +48,7 @@ class Inputs:
 
     paths: dict[str, Path] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
-    """Of the networks, and of data of the Hub."""
+    """Of the networks, and of data of the Hub and of buckets."""
     away: dict[str, str] = field(default_factory=dict)
     """For a check: why a network of the Hub cannot be had here and now."""
 
@@ -56,7 +56,8 @@ class Inputs:
 class InputFetcher:
     """Fetches the inputs of one job, which stay in the caches until the ``with`` block ends.
 
-    ``roots`` are the folders under which ``file:PATH`` may lie on this host. ``token`` gives that of the job's owner for the Hub.
+    ``roots`` are the folders under which ``file:PATH`` may lie on this host, ``urls`` the prefixes of ``s3://BUCKET/PATH``.
+    ``token`` gives that of the job's owner for the Hub.
     ``revisions`` are those that an earlier attempt has noted. ``on_poll`` is called several times a second while a network is
     fetched, which it ends by raising.
     """
@@ -70,6 +71,7 @@ class InputFetcher:
         cache: NetworkCache,
         data_cache: NetworkCache,
         roots: Sequence[Path],
+        urls: Sequence[str] = (),
         token: Callable[[], str | None] = lambda: None,
         on_poll: Callable[[], None] = lambda: None,
         revisions: Mapping[str, str] | None = None,
@@ -87,6 +89,7 @@ class InputFetcher:
             held=self._held,
             on_poll=on_poll,
             converting=self._converting,
+            urls=urls,
             token=self._read_token,
             noted=self._noted,
         )

@@ -157,6 +157,7 @@ class MiniatureRunner:
                 cache=NetworkCache(networks, max_bytes=self._settings.network_cache_bytes),
                 data_cache=NetworkCache(data, max_bytes=self._settings.data_cache_bytes),
                 roots=self._settings.file_roots,
+                urls=self._settings.data_urls,
                 token=lambda: hub_token(access, of.owner_id, self._settings),
                 on_poll=give_up_if_needed,
             ) as fetcher:

@@ -128,6 +128,7 @@ class Supervisor:
             cache=self._networks,
             data_cache=self._data,
             roots=self._settings.file_roots,
+            urls=self._settings.data_urls,
             token=lambda: hub_token(access, self._claim.job.owner_id, self._settings),
             on_poll=self._on_fetch_poll,
             revisions=noted,

@@ -39,6 +39,12 @@ class DataFile:
     weight_column: str | None = None
     skip_broken: bool = False
 
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "DataFile":
+        """Reads what ``asdict`` gave, from JSON."""
+        columns = {name: tuple(fields[name]) for name in ("input_column", "target_columns")}
+        return cls(**fields | columns)
+
     def key(self, content: str) -> str:
         """The key of its shards; ``content`` is equal for equal contents alone."""
         of_it = json.dumps([_FORM, version("stillhouse"), content, asdict(self)])

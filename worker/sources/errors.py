@@ -26,8 +26,8 @@ class InvalidData(SourceRefused):
 
 
 class HubAway(ConnectionError):
-    """The Hub cannot be used now: a part that is away, by its kind, so that no attempt is charged for it."""
+    """The Hub, or a bucket, cannot be used now: a part that is away, by its kind, so that no attempt is charged for it."""
 
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str, *, part: str = "the Hub") -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.part = message, hint, part
