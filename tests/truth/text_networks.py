@@ -129,7 +129,7 @@ def save_network(auto_class: Any, model_type: str, settings: Settings, folder: P
         (folder / "config.json").write_text(json.dumps(document | {"pad_token_id": None}))
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes JSON Lines, or CSV with every field quoted."""
     if path.suffix == ".jsonl":
         path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from service.formats import TextPair
 from service.spec.data import DatasetSpec
+from service.spec.problem_type import MULTI_LABEL
 from service.spec.transformers_fit import classifiers
 from tests.truth.service_path import read_as_a_job
 from tests.truth.subject import Outcome, Settings, Subject
@@ -29,12 +30,15 @@ from worker.trained import load_teacher
 REFUSALS = (UnusableData, UnreadableTokenizer, UnreadableNetwork, UnfitArchitecture, JobFault)
 CPU = torch.device("cpu")
 CLASSIFIER_SWITCHES = TEXT_SWITCHES | {"order of the names": ["the dataset's", "another"], "input": ["texts", "pairs"]}
+SEVERAL = {"labels of a row": ["several"]}
 TOLERANCE = 1e-4
 
 
 def text_classification() -> Subject:
     """Classifiers, each with its own names of the classes."""
-    return Subject("text-classification", classifiers("text-classification"), CLASSIFIER_SWITCHES, _try_classifier, ALONE)
+    return Subject(
+        "text-classification", classifiers("text-classification"), CLASSIFIER_SWITCHES, _try_classifier, {**ALONE, **SEVERAL}
+    )
 
 
 def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcome:
@@ -47,6 +51,7 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
         saved,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
+        problem_type=MULTI_LABEL if "labels of a row" in settings else None,
     )
     texts: Sequence[str | TextPair] = texts_of(settings["texts"])
     columns = ["premise", "hypothesis"] if settings["input"] == "pairs" else ["text"]
@@ -57,7 +62,7 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
         ]
     path = folder / f"rows.{settings['file']}"
     rows = [dict(zip(columns, [text] if isinstance(text, str) else text, strict=True)) for text in texts]
-    write_rows(path, [{**row, "label": CLASSES[index % 3]} for index, row in enumerate(rows)] * 3)
+    write_rows(path, [{**row, "label": _label(index, settings)} for index, row in enumerate(rows)] * 3)
     named = columns if len(columns) > 1 else columns[0]
     try:
         data = read_as_a_job(DatasetSpec(source=f"file:{path}", input=named), path, "text-classification")
@@ -71,6 +76,13 @@ def _try_classifier(model_type: str, settings: Settings, folder: Path) -> Outcom
     expected = {text: alone(model, tokenizer, text).logits[0, order] for text in dict.fromkeys(texts)}
     compare(data, computed, expected)
     return Outcome()
+
+
+def _label(index: int, settings: Settings) -> Any:
+    """The class of a row, or the list of its classes: none, or two."""
+    if "labels of a row" not in settings:
+        return CLASSES[index % 3]
+    return [] if index % 4 == 3 else [CLASSES[index % 3], CLASSES[(index + 1) % 3]]
 
 
 def compare(data: Data, computed: Mapping[SplitName, Tensor], expected: Mapping[Any, Tensor]) -> None:
