@@ -82,6 +82,13 @@ def events(session: Session, job_id: str, *, after: int, limit: int) -> tuple[li
     return rows[:limit], len(rows) > limit
 
 
+def timeline(session: Session, job_id: str, *, limit: int) -> list[JobEvent]:
+    """Reads the last events of a job that are no mere progress: its transitions and checkpoints, in their order."""
+    milestones = JobEvent.type.not_in(("progress", "metrics"))
+    query = select(JobEvent).where(JobEvent.job_id == job_id, milestones).order_by(JobEvent.seq.desc()).limit(limit)
+    return list(session.scalars(query))[::-1]
+
+
 def is_final(session: Session, job_id: str) -> bool:
     """Whether the job has ended. Raises NotFound.
 

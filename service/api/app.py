@@ -1,6 +1,6 @@
 """The HTTP application. Importing this module starts nothing; connections are opened in the application's lifespan.
 
-RequestIds → PlainAddresses → RateLimit → BodyLimit → HeadAsGet → routes → problems
+RequestIds → PlainAddresses → SessionCookies → RateLimit → BodyLimit → HeadAsGet → routes → problems
 """
 
 from collections.abc import AsyncIterator
@@ -17,7 +17,21 @@ from service.api.middleware import BodyLimit, HeadAsGet, PlainAddresses, RateLim
 from service.api.readiness import PartChecks
 from service.api.reads import Reads
 from service.api.responses.jobs import job_answer
-from service.api.routes import catalogue, datasets, health, jobs, model_uploads, models, previews, queue, records, team
+from service.api.routes import (
+    catalogue,
+    datasets,
+    health,
+    jobs,
+    model_uploads,
+    models,
+    pages,
+    previews,
+    queue,
+    records,
+    session,
+    team,
+)
+from service.api.sessions import SessionCipher, SessionCookies
 from service.api.store_calls import StoreCalls
 from service.api.waiting import Watches
 from service.broker import Broker
@@ -31,7 +45,7 @@ from service.settings import Settings
 from service.store_identity import look_for, store_of
 from service.sweeper import Sweeper
 
-_ROUTERS = (health, jobs, previews, records, datasets, models, model_uploads, catalogue, queue, team)
+_ROUTERS = (health, jobs, previews, records, datasets, models, model_uploads, catalogue, queue, team, session, pages)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -97,6 +111,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_upload_bytes=chosen.max_upload_bytes,
     )
     app.add_middleware(RateLimit, requests_per_second=chosen.requests_per_second)
+    app.add_middleware(SessionCookies, cipher=SessionCipher(chosen))
     app.add_middleware(PlainAddresses)
     app.add_middleware(RequestIds)
     return app

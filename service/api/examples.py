@@ -416,6 +416,7 @@ _RUNNING = {
     "devices": ["cuda:0"],
     "started_at": _STARTED,
     "expected_end_at": _NEXT_START,
+    "phase": "student",
     "fraction": 0.2,
     "eta_seconds": 3.3,
 }

@@ -74,6 +74,7 @@ class RunningJob(Resource):
     devices: list[str] = []
     started_at: datetime
     expected_end_at: datetime | None = None
+    phase: str | None = None
     fraction: float | None = None
     """Completed share of its current phase, 0 to 1."""
     eta_seconds: float | None = None

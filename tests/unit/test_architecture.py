@@ -24,7 +24,7 @@ Layers = dict[str, set[str]]
 SERVICE_LAYERS: Layers = {
     "commands of the terminal": {"cli"},
     "the HTTP face, and the servers of one machine": {"api", "embedded"},
-    "folders that become models": {"model_uploads"},
+    "folders that become models; pages for people, as text": {"model_uploads", "web"},
     "whole requests: look-ups and a transaction, or files and a transaction": {
         "sweeper",
         "submission",

@@ -100,6 +100,8 @@ class RunningJob(View):
     """When this attempt started."""
     expected_end_at: datetime | None
     """When it should end, by its measured steps; null before the first of them."""
+    phase: str | None
+    """Its current phase: teacher, cache, student, control, evaluation or export; null before the first of them."""
     fraction: float | None
     """Completed share of its current phase, 0 to 1."""
     eta_seconds: float | None

@@ -156,6 +156,7 @@ def _running(job: Job, owner: str) -> RunningJob:
         devices=job.devices or [],
         started_at=job.started_at,
         expected_end_at=job.expected_end_at,
+        phase=progress.get("phase"),
         fraction=progress.get("fraction"),
         eta_seconds=progress.get("eta_seconds"),
     )
