@@ -58,4 +58,6 @@ def _tokens(read: ReadText) -> Text:
         style = _COUNTS if token.counts else _SECOND if token.type else ""
         shown.append(text.replace("\n", "⏎"), style=style).append("|", style="dim")
     counted = sum(token.counts for token in read.tokens)
-    return shown.append(f" {len(read.tokens)} tokens" + (f", {counted} count" if counted else ""), style="dim")
+    return shown.append(f" {len(read.tokens)} tokens" + (f", {counted} count" if counted else ""), style="dim").append(
+        f", and {read.unshown} more" if read.unshown else "", style="dim"
+    )

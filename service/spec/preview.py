@@ -8,6 +8,7 @@ from service.spec.strict import StrictModel
 from service.spec.warning_message import WarningMessage
 
 USUAL_SAMPLES, MOST_SAMPLES = 5, 20
+MOST_TOKENS = 1024
 
 ReadLabel = str | float | list[str | None] | dict[str, float] | None
 
@@ -31,7 +32,9 @@ class ReadText(StrictModel):
     kind: Literal["text"] = "text"
     """What it is."""
     tokens: list[ReadToken]
-    """In their order."""
+    """In their order, the first 1,024 at most."""
+    unshown: int = 0
+    """How many more there are."""
 
 
 class ReadImage(StrictModel):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_a_text_is_shown_in_the_tokens_of_each_network_with_its_class_weight_and
     assert "".join(token.text for token in _text(found.samples["student"][0]).tokens).startswith("red fox ")
 
 
-def test_what_the_assistant_says_counts_in_a_chat(tmp_path: Path) -> None:
+def test_what_the_assistant_says_counts_in_a_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = [{"role": "user", "content": "one and one"}, {"role": "assistant", "content": "two"}]
     rows = [{"messages": chat * (1 + row % 2), "split": ["train", "test"][row > 7]} for row in range(12)]
     source = f"file:{_write(tmp_path / 'chats.jsonl', rows)}"
@@ -117,6 +118,11 @@ def test_what_the_assistant_says_counts_in_a_chat(tmp_path: Path) -> None:
     packed = document | {"dataset": {"source": source, "input": "messages", "chat_template": TEMPLATE, "packing": "isolated"}}
     first, *_ = previewed(packed, tmp_path, samples=2).samples["teacher"]
     assert sum(token.text == "two" for token in _text(first).tokens if token.counts) > 1
+
+    monkeypatch.setattr(sys.modules["worker.preflight.preview"], "MOST_TOKENS", 3)
+    cut, *_ = previewed(packed, tmp_path, samples=2).samples["teacher"]
+    assert _text(cut).tokens == _text(first).tokens[:3]
+    assert _text(cut).unshown == len(_text(first).tokens) - 3
 
 
 def test_an_image_is_shown_as_the_first_epoch_augments_it(tmp_path: Path) -> None:

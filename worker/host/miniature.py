@@ -19,7 +19,7 @@ from service.errors import NotFound
 from service.jobs import Renewal
 from service.settings import Settings
 from service.spec import JobSpec
-from service.spec.source import split_network
+from service.spec.source import is_given, split_network
 from service.store import Store
 from service.tables import Job
 from worker.host.access import GaveUpWaiting, LeasedAccess
@@ -176,6 +176,8 @@ class MiniatureRunner:
         return last
 
     def _assignment(self, of: Miniature, folder: Path, access: LeasedAccess, inputs: Inputs) -> Assignment:
+        if of.num_samples is not None:
+            _require_networks(of.spec, inputs)
         memory = host_memory_gib()
         known = inputs.paths.keys()
         return Assignment(
@@ -191,6 +193,16 @@ class MiniatureRunner:
             away=inputs.away,
             most_bytes=None if memory is None else int(memory * 2**30 * _SHARE_OF_MEMORY),
         )
+
+
+def _require_networks(spec: dict[str, Any], inputs: Inputs) -> None:
+    """Raises SourceRefused for a network that is not here: a check does without it, and nobody can show how it reads."""
+    for pointer, source in network_sources(JobSpec.model_validate(spec)).items():
+        if source in inputs.away:
+            raise NotOnThisHost(inputs.away[source], "Try again later.", pointer=pointer)
+        if is_given(source) and source not in inputs.paths:
+            why = f"{source} is not trained yet, and nobody knows how it will read its samples."
+            raise SourceRefused(why, "Ask again once its job has succeeded.", pointer=pointer)
 
 
 def _planned(session: Session, spec: dict[str, Any], *, known: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from service.spec import JobSpec, parse_spec
-from service.spec.preview import Preview, PreviewedSample, Read, ReadImage, ReadLabel, ReadSound, ReadText, ReadToken
+from service.spec.preview import (
+    MOST_TOKENS,
+    Preview,
+    PreviewedSample,
+    Read,
+    ReadImage,
+    ReadLabel,
+    ReadSound,
+    ReadText,
+    ReadToken,
+)
 from worker.data import Preprocessing, Split
 from worker.data.audio.waveform import clip_lengths
 from worker.data.augment import EpochViews, View
@@ -189,8 +199,9 @@ def _text(tokenizer: Any, tokens: Tensor) -> ReadText:
     return ReadText(
         tokens=[
             ReadToken(id=number, text=_name(tokenizer, number), counts=False, type=kind)
-            for number, kind in zip(ids.tolist(), types.tolist(), strict=True)
-        ]
+            for number, kind in zip(ids[:MOST_TOKENS].tolist(), types[:MOST_TOKENS].tolist(), strict=True)
+        ],
+        unshown=max(0, len(ids) - MOST_TOKENS),
     )
 
 
@@ -200,12 +211,14 @@ def _language_text(reads: Preprocessing, ids: Tensor, counted: Tensor) -> ReadTe
     length = len(ids)
     while length and bool(is_padding[length - 1]):
         length -= 1
+    shown = min(length, MOST_TOKENS)
     return ReadText(
         tokens=[
             # Nothing predicts a row's first token.
             ReadToken(id=number, text=_name(reads.own_tokenizer, number), counts=counts and place > 0)
-            for place, (number, counts) in enumerate(zip(ids[:length].tolist(), counted[:length].tolist(), strict=True))
-        ]
+            for place, (number, counts) in enumerate(zip(ids[:shown].tolist(), counted[:shown].tolist(), strict=True))
+        ],
+        unshown=length - shown,
     )
 
 

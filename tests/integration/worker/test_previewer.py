@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service import previews
+from service import jobs, previews
 from service.database import Database
 from service.settings import Settings
 from service.spec import parse_spec
@@ -45,6 +45,18 @@ def ask(database: Database, **changes: object) -> str:
 
 def read(database: Database, preview_id: str) -> Preview:
     return database.run(lambda session: previews.find(session, preview_id))
+
+
+def test_how_a_network_reads_that_is_not_trained_yet_is_not_made_up(
+    previewer: Previewer, database: Database, tmp_path: Path
+) -> None:
+    teacher = database.run(lambda session: jobs.submit(session, owner_id="user_ana", spec=parse_spec(SPEC), preflight=True).id)
+    preview_id = ask(database, teacher={"source": f"job:{teacher}"})
+    assert previewer.make_next()
+    error = read(database, preview_id).error
+    assert error is not None
+    assert (error["code"], error["details"]) == ("input_unavailable", {"pointer": "/teacher/source"})
+    assert error["message"].startswith(f"job:{teacher} is not trained yet")
 
 
 def test_what_every_network_reads_is_made_and_no_file_stays(previewer: Previewer, database: Database, tmp_path: Path) -> None:
