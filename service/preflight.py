@@ -17,10 +17,11 @@ from service.capacity import capacity, whole_gib
 from service.clock import now, now_sql, seconds_sql
 from service.database import loose_index_scan
 from service.errors import JobFailure
+from service.ids import new_id
 from service.jobs import MAX_LOSSES, enter_queue, resource_class_of, transitions
 from service.lifecycle import Outcome, Status
 from service.queue_policy import queue_policy_of
-from service.tables import Job, Usage, User
+from service.tables import Job, Preview, Usage, User
 
 MAX_CHECKS = 3
 _COUNTED = 100
@@ -97,11 +98,26 @@ def renew_check(session: Session, fence: CheckFence, *, lease_seconds: float) ->
     return row is not None
 
 
-def pass_check(session: Session, fence: CheckFence, estimate: dict[str, Any], *, memory_seconds: float) -> Outcome:
-    """checking → queued or waiting, with the estimate; or failed, if the job would fit on no host of its pool."""
+def pass_check(
+    session: Session,
+    fence: CheckFence,
+    estimate: dict[str, Any],
+    *,
+    preview: dict[str, Any] | None = None,
+    memory_seconds: float,
+) -> Outcome:
+    """checking → queued or waiting, with the estimate; or failed, if the job would fit on no host of its pool.
+
+    ``preview`` is what its networks read, which is kept for a day.
+    """
     job = _fenced(session, fence)
     if job is None:
         return Outcome.LEASE_LOST
+    if preview is not None:
+        made = Preview(id=new_id("preview"), owner_id=job.owner_id, pool=job.pool, spec=job.spec, num_samples=2, result=preview)
+        made.finished_at = now(session)
+        session.add(made)
+        estimate = {**estimate, "preview_id": made.id}
     job.estimate = estimate
     found = [warning for warning in estimate.get("warnings", []) if warning not in job.warnings]
     job.warnings = [*job.warnings, *found]

@@ -157,6 +157,8 @@ class Checked:
 
     estimate: dict[str, Any]
     """Its estimated time and memory: ``service.spec.estimate.Estimate`` as JSON."""
+    preview: dict[str, Any] | None = None
+    """``service.spec.preview.Preview`` as JSON; None where that takes as long as in the job."""
     type: Literal["checked"] = "checked"
 
 

@@ -148,6 +148,7 @@ def show(job_id: JobId, *, as_json: AsJson = False) -> None:
             "queue": f"number {waiting.position}" if waiting is not None and waiting.position else None,
             "waits for": waiting.waiting_for if waiting is not None else None,
             "starts": starts(waiting.expected_start) if waiting is not None else None,
+            "reads": f"stillhouse preview {job.id}" if (job.estimate or {}).get("preview_id") else None,
             "memory": None if (needed := (job.estimate or {}).get("memory_gib")) is None else _memory(needed),
             "notes": "\n".join((job.estimate or {}).get("notes", [])),
             "warnings": "\n".join(warning.message for warning in job.warnings),

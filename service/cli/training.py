@@ -9,6 +9,7 @@ import typer
 
 from service.cli.application import AsJson, SpecFile
 from service.cli.failure import INTERRUPTED, JOB_FAILED, CommandFailed, missing_extra, refuse_unaccepted
+from service.cli.finding import find_job
 from service.cli.preview_card import show_preview
 from service.cli.progress import ProgressView, show_event
 from service.cli.report_card import report_card
@@ -80,7 +81,7 @@ def train(
 
 
 def preview(
-    spec: SpecFile,
+    spec: Annotated[str, typer.Argument(metavar="SPEC|JOB", help="A YAML or JSON file; - reads standard input. Or a job.")],
     *,
     samples: Annotated[
         int, typer.Option("--samples", "-n", min=1, max=MOST_SAMPLES, help="How many, of the training split.")
@@ -90,14 +91,22 @@ def preview(
 ) -> None:
     """Show some samples as each network of a spec reads them: tokens and which count, images, sound. Nothing is trained.
 
-    A worker of the service reads them, or with --offline this machine; nothing is left behind.
+    A worker of the service reads them, or with --offline this machine; nothing is left behind. Of a job its check has read some.
     """
+    if spec != "-" and not Path(spec).exists() and not offline:
+        with Client() as client:
+            _show(client.preview_of_job(find_job(spec)), as_json=as_json)
+        return
     with open_spec(spec, as_json=as_json) as document:
         if offline:
             found = _preview_here(parse_spec(document), samples)
         else:
             with Client() as client, err.status("a worker reads the data"):
                 found = client.preview(document, samples=samples)
+    _show(found, as_json=as_json)
+
+
+def _show(found: Preview, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:

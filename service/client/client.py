@@ -1,5 +1,6 @@
 """The client: one method for each operation of the API."""
 
+import contextlib
 import json
 import time
 import uuid
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from service.client.address import address
 from service.client.download import OnBytes, chosen, fetch
-from service.client.errors import ApiError, PreviewFailed, Unreachable, WaitTimeout
+from service.client.errors import ApiError, NotFound, PreviewFailed, Unreachable, WaitTimeout
 from service.client.event_stream import Message, read_lines, read_messages
 from service.client.folder_upload import OnSent, upload_folder
 from service.client.queue import Explanation, Queue, Usage, User, Worker
@@ -93,9 +94,16 @@ class Client:
         ).json()
         while made["finished_at"] is None:
             made = self._transport.request("GET", address("previews", made["id"]), repeatable=True, **options).json()
-        if made["error"] is not None:
-            raise PreviewFailed(JobFailure.model_validate(made["error"]))
-        return Preview.model_validate({"samples": made["samples"], "warnings": made["warnings"]}, extra="ignore")
+        return _preview(made)
+
+    def preview_of_job(self, job_id: str) -> Preview:
+        """Returns what a job's check read for it, or if it is not kept any more what its spec reads, as :meth:`preview`."""
+        job = self.job(job_id)
+        made = (job.estimate or {}).get("preview_id")
+        if made is not None:
+            with contextlib.suppress(NotFound):
+                return _preview(self._get(address("previews", made)))
+        return self.preview(job.spec)
 
     def job(self, job_id: str) -> Job:
         """Returns one job in its current state."""
@@ -484,3 +492,10 @@ def _document(spec: Spec) -> Any:
 def _upload_options() -> dict[str, Any]:
     """Options of an upload, which the service answers only after it has read the whole file."""
     return {"read_timeout_seconds": 600.0}
+
+
+def _preview(made: dict[str, Any]) -> Preview:
+    """Reads a preview that has ended. Raises PreviewFailed."""
+    if made["error"] is not None:
+        raise PreviewFailed(JobFailure.model_validate(made["error"]))
+    return Preview.model_validate({"samples": made["samples"], "warnings": made["warnings"]}, extra="ignore")

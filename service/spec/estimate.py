@@ -39,5 +39,7 @@ class Estimate(StrictModel):
     """What could not be run or counted as it is, in sentences."""
     warnings: list[WarningMessage] = []
     """What of the data takes no part in the job, and what makes its scores worth less."""
+    preview_id: str | None = None
+    """The preview that the check made of two samples, kept for a day; null where reading them takes as long as in the job."""
     seconds: float
     """How long the check took."""

@@ -103,9 +103,9 @@ class Checker:
 
         def settle(session: Session) -> tuple[Outcome, str | None]:
             match last:
-                case Checked(estimate=estimate):
+                case Checked(estimate=estimate, preview=preview):
                     memory = self._settings.worker_memory_seconds
-                    outcome = preflight.pass_check(session, fence, estimate, memory_seconds=memory)
+                    outcome = preflight.pass_check(session, fence, estimate, preview=preview, memory_seconds=memory)
                 case Failed(retryable=True):
                     outcome = preflight.give_up_check(session, fence, last.message)
                 case Failed():

@@ -128,6 +128,10 @@ class Networks:
             )
         return self._pretrained[role]
 
+    def share_pretrained(self, others: "Networks") -> None:
+        """Takes the teachers that were loaded for the same job."""
+        self._pretrained = others._pretrained
+
     def standardise(self, data: Data) -> None:
         """Replaces the data by the same with numbers of another mean and scale."""
         self.data = data

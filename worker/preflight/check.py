@@ -7,6 +7,7 @@ from typing import Any
 from service.spec import JobSpec, parse_spec
 from service.spec.estimate import Estimate
 from service.spec.job import StudentSpec, TeacherSpec
+from service.spec.preview import Preview
 from service.spec.source import split_network
 from service.spec.tasks import TASKS
 from service.spec.training import TrainingSpec
@@ -28,9 +29,10 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
     started = time.monotonic()
     last: Event
     try:
-        estimate = _estimate(assignment, reporter)
+        estimate, preview = _found(assignment, reporter)
         seconds = time.monotonic() - started
-        last = Checked(estimate.model_copy(update={"seconds": seconds}).model_dump(mode="json"))
+        made = None if preview is None else preview.model_dump(mode="json")
+        last = Checked(estimate.model_copy(update={"seconds": seconds}).model_dump(mode="json"), made)
     except StopAsked as stop:
         last = Stopped(reason=stop.request.reason)
     except Exception as error:  # noqa: BLE001 - the task's boundary: every error is recorded
@@ -38,7 +40,7 @@ def check(assignment: Assignment, reporter: Reporter) -> None:
     reporter.emit(last)
 
 
-def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
+def _found(assignment: Assignment, reporter: Reporter) -> tuple[Estimate, Preview | None]:
     spec, untrained, away = _with_planned(parse_spec(assignment.spec), assignment)
     assignment = replace(assignment, away={**assignment.away, **away})
     findings = PreflightRun(spec, assignment, reporter, untrained=untrained).run()
@@ -51,7 +53,7 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
     is_known = STUDENT in memory and (findings.is_complete or set(plan.teachers) <= findings.parameters.keys())
     counts = {role: count for role in plan.trained if (count := findings.num_samples(role)) is not None}
     transfer = {role: findings.transfer(role) for role in counts}
-    return Estimate(
+    estimate = Estimate(
         parameters=by_name(findings.parameters),
         flops={str(role): profile.step.flops // profile.step.num_samples for role, profile in findings.profiles.items()},
         memory_gib=max(memory.values()) if is_known else None,
@@ -63,6 +65,7 @@ def _estimate(assignment: Assignment, reporter: Reporter) -> Estimate:
         warnings=findings.warnings,
         seconds=0.0,
     )
+    return estimate, findings.preview
 
 
 def _with_planned(spec: JobSpec, assignment: Assignment) -> tuple[JobSpec, frozenset[Role], dict[str, str]]:

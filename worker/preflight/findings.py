@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from service.spec.preview import Preview
 from service.spec.warning_message import WarningMessage
 from worker.data.epoch import TransferRows
 from worker.data.samples import PREPROCESS_ONCE_BYTES
@@ -49,6 +50,9 @@ class Findings:
     """The networks whose preprocessing is known."""
     resident: dict[Role, InferenceProfile] = field(default_factory=dict)
     """The networks that are in memory beside one that is trained."""
+
+    preview: Preview | None = None
+    """What the networks read; None where that takes as long as in the job."""
 
     formats: dict[Role, NumberFormat] = field(default_factory=dict)
     """Those of the teachers that are too large to be loaded here."""

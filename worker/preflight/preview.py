@@ -5,7 +5,7 @@ for the preview in a way of its own. Preprocessings are fitted to all data, as t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -82,15 +82,24 @@ def _preview(assignment: Assignment, reporter: Reporter) -> Preview:
     )
     networks.adopt_classes()
     networks.settle_rows()
+
+    def begin(role: Role) -> None:
+        phases.check_stop()
+        reporter.emit(PhaseStarted("checking", f"Reading as the {role} does"))
+
+    return preview_of(networks, spec, assignment.preview or 1, begin=begin)
+
+
+def preview_of(networks: Networks, spec: JobSpec, count: int, *, begin: Callable[[Role], None]) -> Preview:
+    """Reads ``count`` samples as each network of a job does; ``begin`` is called before each. Raises LocatedError."""
     plan = networks.specs.plan
     samples: dict[Role, list[PreviewedSample]] = {}
     for role in (*plan.teachers, *plan.chain, STUDENT):
-        phases.check_stop()
-        reporter.emit(PhaseStarted("checking", f"Reading as the {role} does"))
+        begin(role)
         with located_at(f"/{networks.specs.path(role)}"):
             reader = _Reader(networks, role, spec)
         with located_at("/dataset/source"):
-            samples[role] = list(reader.samples(assignment.preview or 1))
+            samples[role] = list(reader.samples(count))
     return Preview(samples=by_name(samples), warnings=list(networks.data.warnings))
 
 

@@ -10,14 +10,15 @@ from dataclasses import replace
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from service.spec import JobSpec
+from service.spec.preview import Preview
 from service.spec.source import is_given
 from worker.data import Data
 from worker.data.adopted import unknown_classes, with_classes
 from worker.data.data_warnings import with_warnings
-from worker.data.disk.stored import Reading
+from worker.data.disk.stored import Reading, StoredInputs
 from worker.distributed.sync_batch_norm import check_no_layer_drop
 from worker.errors import JobFault
 from worker.evaluation.precision import choose_precision
@@ -38,6 +39,7 @@ from worker.preflight.findings import Findings
 from worker.preflight.given_teachers import load_given
 from worker.preflight.miniature import QuietReporter, miniature_spec
 from worker.preflight.outcome import located_at
+from worker.preflight.preview import preview_of
 from worker.preflight.sampling import STEP_SAMPLES, first_texts, row_tokens_of, sample_data
 from worker.preflight.shapes import build_too_large, measure_shapes
 from worker.protocol import Assignment, PhaseStarted, Reporter
@@ -51,6 +53,8 @@ MOST_BYTES = 8 * GIB
 Larger networks are profiled on the meta device."""
 _READ_CHARACTERS = 5_000_000
 """Of each split, by each network: about five seconds of a tokenizer's work."""
+_PREVIEWED_BYTES, _PREVIEWED_CLIPS = 2**26, 200
+"""Of images, and of sound, to which preprocessings are fitted in a moment."""
 
 
 class PreflightRun:
@@ -85,6 +89,7 @@ class PreflightRun:
         self._findings.readable = self._readable()
         self._fit_preprocessings()
         self._read(whole)
+        self._findings.preview = self._preview(whole)
         del whole
         if not self._findings.is_complete:
             self._try_student_alone()
@@ -167,6 +172,22 @@ class PreflightRun:
             splits.append(some if self._findings.sampled.holds_all_texts else replace(some, is_packed=False))
         with located_at("/dataset/source"):
             self._findings.warnings += read_all(self._networks, splits, roles=self._findings.readable)
+
+    def _preview(self, whole: Data) -> Preview | None:
+        """What the networks read, if their preprocessings are fitted to all data in a moment."""
+        if not self._findings.is_complete or self._untrained or not self._is_small(whole):
+            return None
+        networks = self._over(whole, self._spec)
+        networks.share_pretrained(self._networks)
+        return preview_of(networks, self._spec, STEP_SAMPLES, begin=lambda role: self._phases.check_stop())
+
+    def _is_small(self, whole: Data) -> bool:
+        inputs = whole.splits["train"].inputs
+        if self._findings.task.info.input_kind == "text":
+            return self._findings.sampled.holds_all_texts
+        if isinstance(inputs, Tensor):
+            return inputs.nbytes <= _PREVIEWED_BYTES
+        return not isinstance(inputs, StoredInputs) and len(inputs) <= _PREVIEWED_CLIPS
 
     # The trainings.
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from service import previews
@@ -17,7 +18,7 @@ from service.client import Client, PreviewFailed
 from service.database import Database
 from service.errors import JobFailure
 from service.previews import MAX_ATTEMPTS, MAX_UNMADE, PreviewFence
-from service.tables import Preview
+from service.tables import Job, Preview
 from tests.integration.api.conftest import Api, Host, Team, add_host, spec
 
 READ = {"kind": "text", "tokens": [{"id": 5, "text": "a", "counts": True}]}
@@ -25,6 +26,12 @@ MADE: dict[str, Any] = {
     "samples": {"student": [{"place": "row 0", "labels": {"label": "x"}, "weight": None, "read": READ}]},
     "warnings": [{"code": "c", "message": "told"}],
 }
+
+
+ESTIMATE: dict[str, Any] = {
+    "parameters": {}, "flops": {}, "memory_gib": None, "memory_by_training_gib": {}, "steps": {}, "num_samples": None,
+    "notes": [], "seconds": 1.0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -140,3 +147,25 @@ def test_it_is_kept_for_a_day(member: httpx.Client, database: Database) -> None:
     database.run(lambda session: session.execute(update(Preview).where(Preview.id == old).values(created_at=yesterday)))
     database.run(previews.expire)
     assert [member.get(f"/v1/previews/{each}").status_code for each in (old, young)] == [404, 200]
+
+
+@pytest.mark.usefixtures("host")
+def test_of_a_job_is_shown_what_its_check_read_or_else_what_its_spec_reads(
+    api: Api, member: httpx.Client, database: Database
+) -> None:
+    job_id = member.post("/v1/jobs", json=spec()).json()["id"]
+    made = asked(member).json()["id"]
+    assert make(database).id == made
+
+    def note(session: Session, preview_id: str) -> None:
+        job = session.get_one(Job, job_id)
+        job.estimate, job.version = ESTIMATE | {"preview_id": preview_id}, job.version + 1
+
+    with Client(api.url, member.headers["authorization"].removeprefix("Bearer ")) as client:
+        database.run(partial(note, preview_id=made))
+        assert client.preview_of_job(job_id).samples["student"][0].labels == {"label": "x"}
+        database.run(partial(note, preview_id="preview_of_yesterday"))
+        maker = threading.Thread(target=make, args=(database, MADE | {"samples": {}}))
+        maker.start()
+        assert client.preview_of_job(job_id).samples == {}
+        maker.join()

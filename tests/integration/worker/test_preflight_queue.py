@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from sqlalchemy import update
 
-from service import jobs
+from service import jobs, previews
 from service.database import Database
 from service.lifecycle import Status
 from service.preflight import MAX_CHECKS
@@ -93,6 +94,9 @@ def test_what_trains_goes_to_the_queue_with_its_estimate_and_what_does_not_fails
     assert (passed.status, bench.passed) == (Status.QUEUED, ["default"])
     assert passed.estimate is not None
     assert passed.estimate["steps"]["student"] > 0
+    made = bench.team.do(partial(previews.find, preview_id=passed.estimate["preview_id"])).result
+    assert made is not None
+    assert {role: len(samples) for role, samples in made["samples"].items()} == {"teacher": 2, "student": 2}
     error = bench.team.job(refused).error
     assert error is not None
     assert (error["code"], error["details"]["pointer"]) == ("preflight_failed", "/method")
