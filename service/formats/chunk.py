@@ -14,7 +14,7 @@ from service.errors import InvalidFile
 from service.formats.media.encoded import EncodedAudio, EncodedImage
 from service.formats.pair import TextPair
 from service.spec.data import Column
-from service.spec.tasks import TASKS, InputColumnKind, InputKind, TargetKind, TaskName
+from service.spec.tasks import TASKS, USUAL_PAIRS, InputColumnKind, InputKind, TargetKind, TaskName
 from service.spec.warning_message import WarningMessage
 
 CHUNK_BYTES = 8 * 2**20
@@ -206,8 +206,6 @@ def take(values: _Values, rows: NDArray[np.int64]) -> _Values:
 
 
 _HOW_TO_NAME = "; name the one to read as input_column (--input-column)"
-USUAL_PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"))
-"""The columns of pairs of texts under the names that are usual elsewhere."""
 
 
 def check_columns(selection: ColumnSelection, names: Sequence[str], *, hint: str = "") -> tuple[str, ...]:

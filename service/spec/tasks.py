@@ -41,6 +41,19 @@ class ShownMetric:
 
 
 @dataclass(frozen=True)
+class UsualColumns:
+    """Columns by whose usual names a file tells that it is for a task."""
+
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    """Without them it tells nothing, unless its uploader names others."""
+
+
+USUAL_PAIRS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"))
+"""The columns of pairs of texts under the names that are usual elsewhere."""
+
+
+@dataclass(frozen=True)
 class TaskInfo:
     """What a spec of one task may say, and what files may hold for it."""
 
@@ -55,6 +68,8 @@ class TaskInfo:
     of the input column by default. With ``tokens`` among them every text is read as words, and its targets are for each word."""
     targets: tuple[str, ...] = ("label",)
     """The columns to predict by default; empty where the student learns without any: then what it predicts is the input's own."""
+    told_by: tuple[UsualColumns, ...] = ()
+    """The columns of files that are for it and no other task; the first that a file has are those to read."""
     target_kinds: tuple[TargetKind, ...] = ("label", "number", "labels", "probabilities")
     """The kinds of columns that can be predicted; of words, the kind that stands beside each of ``columns``, in that order."""
     only_target: str = ""
@@ -130,13 +145,23 @@ class TaskInfo:
 
 TASKS: dict[TaskName, TaskInfo] = {
     "image-classification": TaskInfo(
-        input_kind="image", network="image classifier", auto_class="AutoModelForImageClassification"
+        input_kind="image",
+        network="image classifier",
+        auto_class="AutoModelForImageClassification",
+        told_by=(UsualColumns(("image",)),),
     ),
     "text-classification": TaskInfo(
-        input_kind="text", network="text classifier", auto_class="AutoModelForSequenceClassification", takes_pairs=True
+        input_kind="text",
+        network="text classifier",
+        auto_class="AutoModelForSequenceClassification",
+        told_by=tuple(UsualColumns(inputs, ("label",)) for inputs in (*USUAL_PAIRS, ("text",))),
+        takes_pairs=True,
     ),
     "audio-classification": TaskInfo(
-        input_kind="audio", network="audio classifier", auto_class="AutoModelForAudioClassification"
+        input_kind="audio",
+        network="audio classifier",
+        auto_class="AutoModelForAudioClassification",
+        told_by=(UsualColumns(("audio",)),),
     ),
     "token-classification": TaskInfo(
         input_kind="text",
@@ -144,6 +169,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         auto_class="AutoModelForTokenClassification",
         columns=("tokens", "text"),
         targets=("tags",),
+        told_by=(UsualColumns(("tokens",), ("tags",)), UsualColumns(("text",), ("spans",))),
         target_kinds=("tags", "spans"),
         only_target="the tags of its words",
         methods=("outputs",),
@@ -170,6 +196,7 @@ TASKS: dict[TaskName, TaskInfo] = {
         auto_class="AutoModelForCausalLM",
         columns=("text", "messages"),
         targets=(),
+        told_by=(UsualColumns(("messages",)), UsualColumns(("prompt",), ("completion",))),
         target_kinds=("text", "messages"),
         only_target="the answer to its input",
         methods=("next-tokens",),

@@ -18,7 +18,7 @@ from tests.unit.formats.files import write_jsonl, write_npz, write_parquet
         ({"text": "a", "label": 1}, FilePurpose("text-classification")),
         ({"tokens": ["a"], "tags": ["O"]}, FilePurpose("token-classification")),
         ({"text": "a", "spans": []}, FilePurpose("token-classification", ("text",), ("spans",))),
-        ({"messages": [], "label": 1}, FilePurpose("causal-lm", ("messages",))),
+        ({"messages": [], "source": 1}, FilePurpose("causal-lm", ("messages",))),
         ({"prompt": "a", "completion": "b"}, FilePurpose("causal-lm", ("prompt",), ("completion",))),
         ({"premise": "a", "hypothesis": "b", "label": 0}, FilePurpose("text-classification", ("premise", "hypothesis"))),
     ],
@@ -55,6 +55,18 @@ def test_what_columns_do_not_tell_is_asked_for_with_their_names(row: dict[str, A
     """Of texts alone a language model learns, and an embedding too."""
     with pytest.raises(InvalidFile, match=rf"its columns are '{next(iter(row))}'.*--task.*--input-column.*--target-column"):
         purpose_of(write_jsonl(tmp_path / "rows.jsonl", [row]), "rows.jsonl")
+
+
+def test_columns_of_two_tasks_are_told_with_both(tmp_path: Path) -> None:
+    row = {"text": "a", "label": 1, "spans": []}
+    with pytest.raises(InvalidFile, match="may be for text-classification or token-classification"):
+        purpose_of(write_jsonl(tmp_path / "rows.jsonl", [row]), "rows.jsonl")
+
+
+def test_a_column_that_is_named_and_holds_no_texts_tells_nothing(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"img": [b""], "label": [1]})
+    with pytest.raises(InvalidFile, match="does not tell what it is for"):
+        purpose_of(path, "a.parquet", inputs=["img"])
 
 
 def test_a_column_that_is_named_and_not_there_tells_nothing(tmp_path: Path) -> None:
