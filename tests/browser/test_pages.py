@@ -66,6 +66,31 @@ def test_a_job_is_followed_from_the_queue_to_its_report(visit: Visit, client: Cl
     check(page, "jobs")
 
 
+def test_jobs_are_compared_by_figures_by_what_differs_and_by_their_curves(
+    visit: Visit, client: Client, spec: dict[str, object]
+) -> None:
+    brief = {**spec, "training": {"epochs": 1}, "evaluation": {"control": False}}
+    warm, cold = (
+        client.submit({**brief, "name": f"at {t}", "method": {"name": "soft-targets", "temperature": t}}) for t in (4.0, 1.0)
+    )
+    for job in (warm, cold):
+        assert client.wait(job.id, timeout_seconds=120).status == "succeeded"
+    page = visit()
+    page.goto("/jobs")
+    for name in ("at 4.0", "at 1.0"):
+        page.get_by_label(f"Compare {name}").check()
+    page.get_by_role("button", name="Compare the chosen").click()
+    expect(page.locator("[data-compared]")).to_have_count(2)
+    fields = page.get_by_role("group", name="Where the specs differ").locator("tbody tr")
+    expect(fields).to_have_count(1)
+    expect(fields.locator("th, td")).to_have_text(["/method/temperature", "1.0", "4.0"])
+    chart = page.locator(".chart", has_text="train loss").first
+    chart.locator("summary").click()
+    heads = chart.get_by_label("train loss, as a table").get_by_role("columnheader")
+    expect(heads).to_have_text(["step", "1 at 1.0", "2 at 4.0"])
+    check(page, "compare")
+
+
 def test_an_owner_pauses_resumes_raises_and_cancels_and_others_only_look(
     visit: Visit, client: Client, running_stack: Stack, spec: dict[str, object], member_key: str
 ) -> None:

@@ -1,6 +1,7 @@
 """Pages of the queue and of a job. They show what the routes of ``/v1`` answer, by the same functions."""
 
 import json
+from itertools import chain
 from typing import Annotated, Any
 
 import yaml
@@ -17,6 +18,7 @@ from service.api.responses.records import artifact_view, event_view
 from service.api.routes import queue
 from service.lifecycle import FINAL, Status
 from service.security import Caller
+from service.web.differences import differing
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -30,6 +32,7 @@ _EVENT_TYPES = [
 """What a browser hears of an event stream, which it must be told by name."""
 _MAX_EVENTS = 500
 _RECENT = 10
+_MAX_COMPARED = 20
 
 
 @router.get("/")
@@ -92,6 +95,29 @@ def job_page(request: Request, job_id: JobId, caller: Viewer, services: Services
         event_types=" ".join(_EVENT_TYPES),
         has_report="report.html" in names,
     )
+
+
+@router.get("/compare")
+def compare_page(
+    request: Request,
+    caller: Viewer,
+    services: ServicesOf,
+    job: Annotated[list[str] | None, Query(max_length=_MAX_COMPARED)] = None,
+) -> Response:
+    """Several jobs side by side: their figures, the fields in which their specs differ, the curves of their students."""
+
+    def read(session: Session) -> list[JobView]:
+        return [job_view(queries.job_row(session, job_id, services.queue_status_cache)) for job_id in dict.fromkeys(job or [])]
+
+    jobs = services.database.run(read)
+    results = [each.result or {} for each in jobs]
+    figures = [name for name in dict.fromkeys(chain(*results)) if any(_is_figure(result.get(name)) for result in results)]
+    found = {"jobs": jobs, "figures": figures, "differences": differing([each.spec for each in jobs])}
+    return page(request, caller, "compare.html", **found)
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _actions(job: JobView, caller: Caller) -> list[str]:
