@@ -71,7 +71,8 @@ def test_jobs_are_compared_by_figures_by_what_differs_and_by_their_curves(
 ) -> None:
     brief = {**spec, "training": {"epochs": 1}, "evaluation": {"control": False}}
     warm, cold = (
-        client.submit({**brief, "name": f"at {t}", "method": {"name": "soft-targets", "temperature": t}}) for t in (4.0, 1.0)
+        client.submit({**brief, "name": f"at {each}", "method": {"name": "soft-targets", "temperature": each}})
+        for each in (4.0, 1.0)
     )
     for job in (warm, cold):
         assert client.wait(job.id, timeout_seconds=120).status == "succeeded"
@@ -88,6 +89,12 @@ def test_jobs_are_compared_by_figures_by_what_differs_and_by_their_curves(
     chart.locator("summary").click()
     heads = chart.get_by_label("train loss, as a table").get_by_role("columnheader")
     expect(heads).to_have_text(["step", "1 at 1.0", "2 at 4.0"])
+    scatter = page.locator(".chart", has_text="test score by parameters")
+    scatter.locator("summary").click()
+    table = scatter.get_by_label("test score by parameters, as a table")
+    expect(table.get_by_role("columnheader")).to_have_text(["parameters", "1 at 1.0", "2 at 4.0", "Pareto front"])
+    (shown,) = [[float(cell) for cell in row.split()] for row in table.locator("tbody tr").all_inner_texts()]
+    assert shown[3] == max(shown[1:3]), "of two of one size the better one is the front"
     check(page, "compare")
 
 

@@ -110,14 +110,16 @@ def compare_page(
         return [job_view(queries.job_row(session, job_id, services.queue_status_cache)) for job_id in dict.fromkeys(job or [])]
 
     jobs = services.database.run(read)
-    results = [each.result or {} for each in jobs]
-    figures = [name for name in dict.fromkeys(chain(*results)) if any(_is_figure(result.get(name)) for result in results)]
-    found = {"jobs": jobs, "figures": figures, "differences": differing([each.spec for each in jobs])}
-    return page(request, caller, "compare.html", **found)
+    results = {each.id: _figures(each.result or {}) for each in jobs}
+    names = list(dict.fromkeys(chain(*results.values())))
+    differences = differing([each.spec for each in jobs])
+    return page(request, caller, "compare.html", jobs=jobs, results=results, names=names, differences=differences)
 
 
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _figures(result: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a job's result; those of its student are by their own names."""
+    every = {**(result.get("student") or {}), **result}
+    return {name: value for name, value in every.items() if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def _actions(job: JobView, caller: Caller) -> list[str]:

@@ -19,8 +19,8 @@ export function aligned(series) {
 
 /** A figure with a chart and its table. `series`: [{name, points: [[x, y], …], alone}]; `alone` draws points without a line. */
 export class Chart {
-  constructor(parent, { title, x, series, log = false }) {
-    this.title = title; this.x = x; this.log = log;
+  constructor(parent, { title, x, series }) {
+    this.title = title; this.x = x;
     this.figure = document.createElement("figure");
     this.figure.className = "chart";
     this.figure.innerHTML = '<figcaption></figcaption><div role="img"></div><details><summary>As a table</summary><div tabindex="0" role="group"><table><thead></thead><tbody></tbody></table></div></details>';
@@ -52,11 +52,11 @@ export class Chart {
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") }, font: "12px system-ui" };
     const lines = this.series.map((each, index) => ({
       label: each.name, stroke: colour(COLOURS[index % COLOURS.length]), width: each.alone ? 0 : 2, dash: DASHES[Math.floor(index / 2) % DASHES.length],
-      spanGaps: true, paths: each.alone ? () => null : undefined, points: { show: each.alone || each.points.length < 30, size: each.alone ? 12 : 6, fill: colour(COLOURS[index % COLOURS.length]) },
+      spanGaps: true, ...(each.alone ? { paths: () => null } : {}), points: { show: each.alone || each.points.length < 30, size: each.alone ? 12 : 6, fill: colour(COLOURS[index % COLOURS.length]) },
       value: (_, value) => number(value) || "–",
     }));
     const options = {
-      ...this.size(), scales: { x: { time: false, distr: this.log ? 3 : 1 } }, axes: [{ ...axis, label: this.x, labelSize: 20, labelFont: "12px system-ui" }, { ...axis, size: 60 }],
+      ...this.size(), scales: { x: { time: false } }, axes: [{ ...axis, label: this.x, labelSize: 20, labelFont: "12px system-ui" }, { ...axis, size: 60 }],
       series: [{ label: this.x }, ...lines], cursor: { points: { size: 8 } },
     };
     this.plot = new uPlot(options, aligned(this.series), this.figure.querySelector("[role=img]"));
