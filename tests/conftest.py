@@ -22,6 +22,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.commands import Commands
 from tests.interpreter import Interpreter
 from worker.host.openmp import let_idle_threads_sleep
 
@@ -114,6 +115,13 @@ def libraries_alone() -> Iterator[Interpreter]:
     """Runs programs where this project cannot be imported."""
     with closing(Interpreter()) as interpreter:
         yield interpreter
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """Runs the command line in processes of its own."""
+    with closing(Commands()) as commands:
+        yield commands
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import itertools
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from service.client import Client, Conflict, InvalidSpec, Job, NotFound, Unauthe
 from service.embedded.stack import Stack
 from service.spec.data import DatasetSpec
 from tests.acceptance.cutting_proxy import CuttingProxy
+from tests.commands import Commands
 from worker.data import load_data
 from worker.tasks import TASKS
 
@@ -196,15 +196,10 @@ def test_what_does_not_exist_is_told_so(client: Client) -> None:
 
 
 def test_the_command_line_finds_the_service_by_its_folder(
-    running_stack: Stack, done: Job, environment: dict[str, str], tmp_path: Path
+    running_stack: Stack, done: Job, commands: Commands, environment: dict[str, str], tmp_path: Path
 ) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "service.cli", *arguments],
-            capture_output=True,
-            text=True,
-            env=environment | {"STILLHOUSE_HOME": str(running_stack.folder)},
-        )
+        return commands.run(*arguments, environment=environment | {"STILLHOUSE_HOME": str(running_stack.folder)})
 
     assert json.loads(run("show", done.id, "--json").stdout)["status"] == "succeeded"
     assert done.id in run("ls").stdout
