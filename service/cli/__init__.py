@@ -2,10 +2,13 @@
 
 import sys
 
-from service.cli import comparison, deployment, embedded, jobs, library, queue, team, training
-from service.cli.application import app
-from service.cli.failure import Expected, explain
-from service.cli.terminal import err
+from service.imports import not_collected
+
+with not_collected():
+    from service.cli import comparison, deployment, embedded, jobs, library, queue, team, training
+    from service.cli.application import app
+    from service.cli.failure import Expected, explain
+    from service.cli.terminal import err
 
 __all__ = ["app", "main"]
 

@@ -10,6 +10,7 @@ import typer
 
 from service.cli.failure import SERVICE_AWAY, USAGE, CommandFailed, missing_extra
 from service.cli.terminal import err
+from service.imports import not_collected
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,8 @@ def serve(
 ) -> None:
     """Run one process of the API; any number may run side by side."""
     try:
-        from service.api import server
+        with not_collected():
+            from service.api import server
     except ModuleNotFoundError as error:
         raise missing_extra(error, "service") from error
     try:

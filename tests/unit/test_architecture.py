@@ -68,7 +68,7 @@ SERVICE_LAYERS: Layers = {
         "store",
         "database_engine",
     },
-    "what everybody may know": {"errors", "ids", "settings", "clock", "part_errors", "own_thread"},
+    "what everybody may know": {"errors", "ids", "imports", "settings", "clock", "part_errors", "own_thread"},
     "what the operating system says": {"error_numbers"},
 }
 WORKER_LAYERS: Layers = {
