@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
@@ -58,7 +58,7 @@ class Site:
         self.ada = Client(connection.url, connection.api_key)
         """The admin."""
         self._num_tests, self._members = 0, ExitStack()
-        self._still: list[psutil.Process] = []
+        self._still: dict[str, list[psutil.Process]] = {}
         self.newcomers()
 
     def newcomers(self) -> None:
@@ -90,21 +90,21 @@ class Site:
         """Runs a job that holds its devices until it is stopped."""
         others = self.trainers()
         job = self.run(client, LONG, **resources)
-        self.stand_still(trainer for trainer in self.trainers() if trainer not in others)
+        self.stand_still(job, [trainer for trainer in self.trainers() if trainer not in others])
         return job
 
-    def stand_still(self, trainers: Iterable[psutil.Process]) -> None:
-        """Has them leave the cores to whatever else runs here: nobody waits for what they train. They go on to be stopped."""
+    def stand_still(self, job: Job, trainers: list[psutil.Process]) -> None:
+        """Has a job leave the cores to whatever else runs here: nobody waits for what it trains. It goes on to be stopped."""
         for trainer in trainers:
             trainer.suspend()
-            self._still.append(trainer)
+        self._still[job.id] = trainers
 
     def cancel(self, client: Client, job_id: str) -> None:
-        """Cancels a job, be it one that is held."""
+        """Cancels a job, be it one that stands still."""
         client.cancel(job_id, keep="none")
-        while self._still:
+        for trainer in self._still.pop(job_id, ()):
             with suppress(psutil.NoSuchProcess):
-                self._still.pop().resume()
+                trainer.resume()
 
     def until_trains(self, job_id: str, *, steps: int = 1) -> Job:
         def training() -> Job | None:

@@ -31,7 +31,7 @@ def test_jobs_share_the_devices_of_a_host_and_what_finds_none_is_told_who_has_th
 
 
 def test_a_rank_that_dies_ends_the_other_and_the_attempt_and_the_job_goes_on_to_the_same_student(site: Site) -> None:
-    spec = RESUMABLE | {"training": RESUMABLE["training"] | {"max_steps": 400}}
+    spec = RESUMABLE | {"training": RESUMABLE["training"] | {"max_steps": 250}}
     killed = site.run(site.ben, spec, cpu_slots=2)
     ranks = site.trainers()
     assert len(ranks) == 2

@@ -65,7 +65,7 @@ def test_a_job_of_high_priority_stops_a_low_one_which_ends_later_as_if_nothing_h
     high = site.ada.submit(LONG | {"priority": "high", "resources": {"cpu_slots": SLOTS}})
     stopped = site.until_status(low.id, "queued")
     assert site.until_trains(high.id).worker == low.worker
-    site.stand_still(site.trainers(low.worker))
+    site.stand_still(high, site.trainers(low.worker))
     assert site.until_event(low.id, "job.stop_requested", stop="preempt")["by"] == high.id
     assert stopped.attempt == 1
     ended = site.ben.wait(low.id, timeout_seconds=90)
