@@ -31,7 +31,7 @@ def test_of_many_jobs_and_one_that_are_posted_at_the_same_moment_the_one_is_amon
 
         def post_many() -> None:
             barrier.wait()
-            many.extend(fay.submit(SMALL).id for _ in range(20))
+            many.extend(fay.submit(SMALL).id for _ in range(8))
 
         thread = threading.Thread(target=post_many)
         thread.start()
