@@ -56,9 +56,10 @@ def test_a_job_is_followed_from_the_queue_to_its_report(visit: Visit, client: Cl
     assert [float(row[-2]) for row in shown] == [float(f"{loss:.4g}") for _, loss in points]
     chart.locator("summary").click()
     check(page, "job")
-    with page.expect_response("**/report.html") as answered:
+    with page.expect_response("**/report") as answered:
         page.get_by_role("link", name="Report card").click()
     assert answered.value.ok
+    expect(page.locator("body")).to_contain_text("digits <b>small</b>")
     page.goto("/")
     check(page, "queue")
     page.goto("/jobs?status=succeeded")
