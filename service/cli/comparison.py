@@ -12,7 +12,7 @@ from service.cli.report_card import gain_text, size_text, test_score
 from service.cli.tables import print_rows
 from service.cli.terminal import err, out
 from service.client import Client, Job
-from service.spec.differences import differing_fields
+from service.spec.differences import differing_fields, value_text
 
 JobIds = Annotated[
     list[str],
@@ -75,13 +75,9 @@ def _print_differences(jobs: list[Job], differences: dict[str, list[Any]]) -> No
         err.print("their specs are the same")
         return
     out.print("\nwhat differs in their specs", style="bold")
-    texts = {pointer: [_text(value) for value in values] for pointer, values in differences.items()}
+    texts = {pointer: [value_text(value) for value in values] for pointer, values in differences.items()}
     rows = [{"field": pointer} | dict(zip((job.id for job in jobs), values, strict=True)) for pointer, values in texts.items()]
     print_rows(rows, wide=[job.id for job in jobs])
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _score(report: dict[str, Any] | None) -> float:

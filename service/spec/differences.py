@@ -1,28 +1,32 @@
 """The fields in which specs differ."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from service.spec.repeated_keys import step_of
 
-ABSENT = "absent"
+ABSENT = "–"
 """Stands for the value of a field that a spec does not have."""
 
 
 def differing_fields(specs: Sequence[Any]) -> dict[str, list[Any]]:
     """The values of each field that is not the same in all specs, in their order, by JSON pointer.
 
-    Objects are compared field by field. Lists are values: what stands at a place of one has no counterpart in another.
+    Objects are compared field by field; lists and values whole. The name of the whole is left out: it is no choice.
     """
-    fields = [dict(_leaves("", spec)) for spec in specs]
-    pointers = dict.fromkeys(pointer for each in fields for pointer in each)
-    values = {pointer: [each.get(pointer, ABSENT) for each in fields] for pointer in pointers}
-    return {pointer: of_specs for pointer, of_specs in values.items() if any(value != of_specs[0] for value in of_specs)}
+    return {pointer: values for pointer, values in _differing(specs, "") if pointer != "/name"}
 
 
-def _leaves(pointer: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _leaves(f"{pointer}/{step_of(name)}", inner)
-    else:
-        yield pointer, value
+def value_text(value: Any) -> str:
+    """A value for people: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _differing(values: Sequence[Any], pointer: str) -> Iterator[tuple[str, list[Any]]]:
+    if not all(isinstance(value, dict) for value in values):
+        if len({repr(value) for value in values}) > 1:  # by ``==`` alone 1 would be True
+            yield pointer, list(values)
+        return
+    for name in dict.fromkeys(name for value in values for name in value):
+        yield from _differing([value.get(name, ABSENT) for value in values], f"{pointer}/{step_of(name)}")

@@ -18,7 +18,7 @@ from service.api.responses.records import artifact_view, event_view
 from service.api.routes import queue
 from service.lifecycle import FINAL, Status
 from service.security import Caller
-from service.web.differences import differing
+from service.spec.differences import differing_fields, value_text
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -27,7 +27,7 @@ _EVENT_TYPES = [
     *("progress", "metrics", "checkpoint"),
     *(f"job.{status}" for status in Status),
     *(f"job.{what}" for what in ("check_lost", "check_started", "edited", "promoted", "stop_requested", "stop_withdrawn")),
-    *("job.unchecked", "job.warning"),
+    *("job.note", "job.unchecked", "job.warning"),
 ]
 """What a browser hears of an event stream, which it must be told by name."""
 _MAX_EVENTS = 500
@@ -112,7 +112,8 @@ def compare_page(
     jobs = services.database.run(read)
     results = {each.id: _figures(each.result or {}) for each in jobs}
     names = list(dict.fromkeys(chain(*results.values())))
-    differences = differing([each.spec for each in jobs])
+    fields = differing_fields([each.spec for each in jobs])
+    differences = [(pointer, list(map(value_text, values))) for pointer, values in fields.items()]
     return page(request, caller, "compare.html", jobs=jobs, results=results, names=names, differences=differences)
 
 

@@ -70,5 +70,6 @@ async def sign_out(request: Request) -> Response:
 
 
 def _local(address: str) -> str:
-    """An address of this service; the first page instead of any other."""
+    """An address of this service; the first page instead of any other. Browsers leave out what is not printable."""
+    address = "".join(character for character in address if character.isprintable())
     return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
