@@ -63,7 +63,8 @@ def _told_by(names: Collection[str], *, has_targets: bool) -> list[FilePurpose]:
     told = []
     for task, info in TASKS.items():
         for usual in info.told_by:
-            if set(usual.inputs) <= set(names) and (has_targets or set(usual.targets) <= set(names)):
+            named = has_targets and usual.targets in ((), info.targets)
+            if set(usual.inputs) <= set(names) and (named or set(usual.targets) <= set(names)):
                 inputs = None if usual.inputs == info.input_columns[:1] else usual.inputs
                 targets = None if usual.targets in ((), info.targets) else usual.targets
                 told.append(FilePurpose(task, inputs, targets))

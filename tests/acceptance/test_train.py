@@ -69,7 +69,7 @@ def test_a_preview_marks_the_tokens_that_a_language_model_learns_to_write(
         "method": {"name": "forward-kl"},
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    monkeypatch.setattr(sys, "argv", ["stillhouse", "preview", str(tmp_path / "job.yaml"), "-n", "1"])
+    monkeypatch.setattr(sys, "argv", ["stillhouse", "preview", str(tmp_path / "job.yaml"), "--offline", "-n", "1"])
     with pytest.raises(SystemExit) as ended:
         main()
     told = capsys.readouterr()

@@ -89,7 +89,7 @@ def test_augmentation_that_the_networks_cannot_share_fails_the_job_before_the_te
     document = LANGUAGES | {
         "student": {"architecture": BERT, "tokenizer": {"train": "wordpiece", "vocab_size": 200, "max_length": 16}}
     }
-    (last,) = train(normalised(document), tmp_path / "job").events
+    *_, last = train(normalised(document), tmp_path / "job").events
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("invalid_spec", {"pointer": "/training/augment"})
     assert "the teacher reads other tokens" in last.message

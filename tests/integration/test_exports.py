@@ -58,7 +58,7 @@ def test_the_8_bit_form_alone_leaves_no_other_file(tmp_path: Path) -> None:
 
 def test_what_cannot_be_exported_fails_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.export.onnx._MOST_BYTES", 100)
-    (last,) = train(spec(["onnx"]), tmp_path).events
+    *_, last = train(spec(["onnx"]), tmp_path).events
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("invalid_spec", {"pointer": "/exports"})
     assert "take a smaller student, or leave the export out" in last.message

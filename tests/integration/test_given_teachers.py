@@ -155,7 +155,7 @@ def test_outputs_without_names_are_refused_and_the_remedy_mends_them(
     tmp_path: Path, texts: Path, trained: Path, by_hand: bool
 ) -> None:
     teacher = named(trained, tmp_path / "teacher", ["LABEL_0", "LABEL_1", "LABEL_2"])
-    (last,) = run_job(spec(texts), tmp_path / "job", teacher=teacher)
+    *_, last = run_job(spec(texts), tmp_path / "job", teacher=teacher)
     assert isinstance(last, Failed)
     assert (last.code, last.retryable) == ("invalid_spec", False)
     assert "its outputs are 'LABEL_0', 'LABEL_1', 'LABEL_2', the dataset has 'anger', 'joy', 'sadness'" in last.message
@@ -195,7 +195,7 @@ def test_outputs_that_are_no_classes_are_refused_before_anything_trains_and_the_
     teacher = named(trained, tmp_path / "teacher", CLASSES)
     of_type(teacher, problem_type)
     own = {"architecture": network("bert", SMALL), "tokenizer": WORDPIECE, "training": {"max_steps": 1}}
-    (last,) = run_job(spec(texts, teacher=[own, {"source": "model:given"}]), tmp_path / "job", teacher=teacher)
+    *_, last = run_job(spec(texts, teacher=[own, {"source": "model:given"}]), tmp_path / "job", teacher=teacher)
     assert isinstance(last, Failed)
     assert words in last.message
     assert '"problem_type": "single_label_classification"' in f"{last.message} {last.hint}"
@@ -212,7 +212,7 @@ def test_a_number_is_not_learned_from_the_output_of_a_class_of_its_name(tmp_path
     numbers = tmp_path / "numbers.jsonl"
     numbers.write_text("\n".join(json.dumps({"text": row["text"], "joy": 0.5 * (row["label"] == "joy")}) for row in rows))
     document = spec(numbers, dataset={"source": f"file:{numbers}", "targets": ["joy"]})
-    (last,) = run_job(document, tmp_path / "job", teacher=teacher)
+    *_, last = run_job(document, tmp_path / "job", teacher=teacher)
     assert isinstance(last, Failed)
     assert "has a class at its output 'joy', the dataset a number" in last.message
 
@@ -227,7 +227,7 @@ def test_a_number_is_not_learned_from_the_output_of_a_class_of_its_name(tmp_path
 @pytest.mark.parametrize("names", [["anger", "joy", "rage"], ["anger", "joy"], ["Anger", "ANGER", "joy", "sadness"]])
 def test_a_class_that_it_lacks_or_has_twice_is_refused(tmp_path: Path, texts: Path, trained: Path, names: list[str]) -> None:
     teacher = named(trained, tmp_path / "teacher", names, order=[0, 1, 2, 2][: len(names)])
-    (last,) = run_job(spec(texts), tmp_path / "job", teacher=teacher)
+    *_, last = run_job(spec(texts), tmp_path / "job", teacher=teacher)
     assert isinstance(last, Failed)
     assert "sadness" in last.message
     assert all(repr(name) in last.message for name in names)

@@ -107,7 +107,7 @@ def test_the_student_of_answers_loads_with_its_library_and_says_what_the_trained
 def test_a_row_with_no_place_for_what_is_to_be_written_fails_the_job_before_the_teacher_is_trained(
     tmp_path: Path, texts: Path
 ) -> None:
-    (last,) = run(spec(texts, {"name": "on-policy", "max_new_tokens": 15}), tmp_path / "job").events
+    *_, last = run(spec(texts, {"name": "on-policy", "max_new_tokens": 15}), tmp_path / "job").events
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("invalid_spec", {"pointer": "/method/max_new_tokens"})
 
@@ -143,7 +143,7 @@ def test_a_student_may_begin_with_its_teachers_layers_and_not_with_another_token
     last = run(spec(texts, {"name": "forward-kl"}, teacher=teacher, student=student), tmp_path / "job").events[-1]
     assert isinstance(last, Finished), last
     own = student | {"tokenizer": {"train": "bpe", "vocab_size": 290, "max_length": 16}}
-    (failed,) = run(spec(texts, {"name": "uld"}, teacher=teacher, student=own), tmp_path / "other").events
+    *_, failed = run(spec(texts, {"name": "uld"}, teacher=teacher, student=own), tmp_path / "other").events
     assert isinstance(failed, Failed)
     assert failed.details == {"pointer": "/student/tokenizer"}
 
@@ -194,7 +194,7 @@ def test_a_split_of_fewer_tokens_than_a_row_is_told_before_the_teacher_is_traine
     long = {"train": "bpe", "vocab_size": 300, "max_length": 128}
     roomy = {"name": "transformers", "model_type": "gpt2", "config": {"n_layer": 1, "n_embd": 16, "n_head": 2}}
     document = spec(texts, {"name": "jsd"}, teacher={"architecture": roomy, "tokenizer": long}, student={"architecture": roomy})
-    (last,) = run(document, tmp_path / "job").events
+    *_, last = run(document, tmp_path / "job").events
     assert isinstance(last, Failed)
     assert last.code == "invalid_data"
     assert "validation split: all texts together are" in last.message

@@ -113,7 +113,7 @@ def test_a_student_that_begins_with_its_teachers_layers_resumes_exactly(tmp_path
 
 def test_layers_of_another_width_fail_the_job_before_anything_is_trained(tmp_path: Path, rows: Path) -> None:
     narrow = {"source": "teacher-layers", "architecture": network("bert", BERT | {"intermediate_size": 8})}
-    (last,) = train(spec(rows, student=narrow), tmp_path / "job").events
+    *_, last = train(spec(rows, student=narrow), tmp_path / "job").events
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("invalid_spec", {"pointer": "/student/source"})
     assert "give the student its teacher's model_type and widths" in last.message
@@ -128,7 +128,7 @@ def test_token_by_token_a_student_learns_from_a_teacher_that_reads_the_same_toke
 
 @pytest.mark.parametrize("name", ["fitnet", "vid", "distilbert"])
 def test_token_by_token_two_tokenizers_cannot_be_compared(tmp_path: Path, rows: Path, name: str) -> None:
-    (last,) = train(spec(rows, method={"name": name}), tmp_path / "job").events
+    *_, last = train(spec(rows, method={"name": name}), tmp_path / "job").events
     assert isinstance(last, Failed)
     assert last.code == "invalid_spec"
     assert f"{name} compares token by token" in last.message
@@ -154,7 +154,7 @@ def test_a_vocabulary_below_the_alphabet_fails_the_job_before_anything_is_traine
     document = spec(rows)
     for part, changed in changes.items():
         document[part] |= changed
-    (last,) = train(document, tmp_path / "job").events
+    *_, last = train(document, tmp_path / "job").events
     assert isinstance(last, Failed)
     assert last.code == "invalid_data"
     assert words in last.message

@@ -12,10 +12,14 @@ const metrics = new Map();
 const charts = new Map();
 const place = document.getElementById("charts");
 
+const ROLES = ["teacher", "generation", "assistant", "student", "control"];
+const rank = ({ name }) => ROLES.indexOf(name.split(/[-@]/)[0]);
+
 function draw() {
   const grouped = byMetric([...metrics].map(([name, points]) => ({ name, points })));
   if (grouped.size && !charts.size) place.replaceChildren();
-  for (const [metric, series] of grouped) {
+  for (const [metric, found] of grouped) {
+    const series = [...found].sort((one, other) => rank(one) - rank(other)); // whichever came first
     const known = charts.get(metric);
     if (known) known.show(series);
     else charts.set(metric, new Chart(place, { title: metric.replaceAll("_", " "), x: "step", series }));
