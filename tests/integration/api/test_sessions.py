@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import Api, submit
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,14 @@ def test_a_sign_in_that_another_site_sends_is_refused(api: Api, member: httpx.Cl
     for headers in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site", "Origin": api.url}, {}):
         answer = httpx.post(f"{api.url}/session", data={"key": key}, headers=headers, trust_env=False)
         assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+def test_a_job_whose_method_has_several_terms_is_shown_on_every_page(api: Api, member: httpx.Client) -> None:
+    ids = [
+        submit(member, method={"terms": [{"name": "soft-targets"}, {"name": "dist", "weight": weight}]})["id"]
+        for weight in (1, 2)
+    ]
+    for address in ("/", "/jobs", f"/jobs/{ids[0]}", f"/compare?job={ids[0]}&job={ids[1]}"):
+        answer = httpx.get(f"{api.url}{address}", headers={"Authorization": member.headers["authorization"]}, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        assert "/sign-in" not in answer.text
