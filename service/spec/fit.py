@@ -81,10 +81,10 @@ def check_fit(
         faults.append(
             FieldError(pointer="/task", message=f"the dataset is for {dataset.task}: set that, or name another dataset")
         )
-    faults += spec_faults(spec)
     faults += _canvas_faults(spec, dataset)
     faults += _augment_faults(spec, dataset)
     faults += method_faults(spec, dataset)
+    faults += spec_faults(spec)  # what is known of the task alone says more of a method than its targets do
     faults += data_faults(spec.dataset, dataset, task=spec.task, without_labels=learned_without_labels(spec))
     faults += label_faults(spec, dataset)
     faults += label_loss_faults(spec, dataset)
