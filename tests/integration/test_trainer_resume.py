@@ -167,11 +167,12 @@ class Outcome:
     @classmethod
     def of(cls, folder: Path) -> "Outcome":
         report = json.loads((folder / "result" / "report.json").read_text())
-        del report["created_at"], report["compression"]
+        del report["created_at"], report["compression"], report["verdict"]  # which says how much faster the student is
         for role in ("teacher", "student", "control"):
             if report[role] is not None:
                 del (
                     report[role]["latency_ms"],
+                    report[role]["speed"],
                     report[role]["training"]["seconds"],
                     report[role]["training"]["samples_per_second"],
                 )

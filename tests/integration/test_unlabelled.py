@@ -87,7 +87,7 @@ def test_an_encoder_learns_from_further_texts(teacher: Path, tmp_path: Path) -> 
 def test_a_head_without_a_bias_fails_the_job_before_anything_is_trained(rows: Path, tmp_path: Path) -> None:
     config = texts.BERT | {"num_key_value_heads": 1}
     llama = {"architecture": texts.network("llama", config), "tokenizer": texts.BPE}
-    (last,) = texts.train(texts.spec(rows, student=llama, evaluation={"correct_bias": True}), tmp_path / "job").events
+    *_, last = texts.train(texts.spec(rows, student=llama, evaluation={"correct_bias": True}), tmp_path / "job").events
     assert isinstance(last, Failed)
     assert (last.code, last.details) == ("invalid_spec", {"pointer": "/evaluation/correct_bias"})
     assert "have no bias that could be set" in last.message

@@ -149,7 +149,7 @@ def test_every_trainer_is_started_by_an_executor_and_followed_by_the_one_loop() 
         "what it runs": {"worker/host/trainer_process.py"},
         "the loop": {
             "worker/host/executor.py",
-            "worker/host/preflight.py",
+            "worker/host/miniature.py",
             "worker/host/supervisor.py",
             "worker/standalone.py",
         },
